@@ -1,0 +1,350 @@
+//! What a client asks the appliance to change: `commit/<uuid>`, and what became of it.
+//!
+//! A commit is a stream of operations, each with what it expects to replace. Nothing is applied
+//! before [`CommitFrame::End`] has come, so a cut connection applies nothing. Then each operation is
+//! applied, in order, atomically or is refused alone. The uuid makes it safe to send again: a
+//! commit that was applied is not applied twice, its outcome is told again.
+//!
+//! The outcome comes in one line where every operation was done (see
+//! [`crate::special::CommitSummary`]) and else as the file `result/<uuid>`, a stream of
+//! [`ResultFrame`]s.
+
+use crate::entry::{File, LinkTarget, Mtime};
+use crate::feed::{file, put_file};
+use crate::wire::{DATA_MAX_BYTES, Frame, Payload, WireError, put_mtime, put_text, put_varint};
+use crate::{RelPath, Version};
+
+/// The most operations in one commit.
+pub const OPS_MAX: usize = 10_000;
+
+/// The longest text that goes with a refusal, in bytes.
+pub const REASON_MAX_BYTES: usize = 512;
+
+/// What an operation expects to find at the path that it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing.
+    Absent,
+    /// The entry that this change made.
+    Version(Version),
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// A file with this content, which follows in [`CommitFrame::Data`] of `file.size` bytes in
+    /// all. Replaces a file or a symlink, never a folder.
+    Put {
+        /// Where.
+        path: RelPath,
+        /// What it replaces.
+        expect: Expect,
+        /// What it will be.
+        file: File,
+    },
+    /// A symlink. Replaces a file or a symlink.
+    Symlink {
+        /// Where.
+        path: RelPath,
+        /// What it replaces.
+        expect: Expect,
+        /// What it points to.
+        target: LinkTarget,
+    },
+    /// A new folder. Done also where a folder stands already.
+    MakeFolder {
+        /// Where.
+        path: RelPath,
+    },
+    /// A file, a symlink or an empty folder goes away. Done also where nothing stands already.
+    Delete {
+        /// Where.
+        path: RelPath,
+        /// What goes.
+        expect: Version,
+    },
+    /// A file, a symlink or a folder with everything in it moves to where nothing stands.
+    Move {
+        /// From where.
+        from: RelPath,
+        /// What moves.
+        expect: Version,
+        /// To where.
+        to: RelPath,
+    },
+    /// A file's time and executable bit change, its content doesn't.
+    SetMeta {
+        /// Where.
+        path: RelPath,
+        /// Which file.
+        expect: Version,
+        /// The new time.
+        mtime: Mtime,
+        /// The new executable bit.
+        executable: bool,
+    },
+}
+
+/// One message of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitFrame {
+    /// The next operation.
+    Op(Op),
+    /// The next piece of the content of the [`Op::Put`] before it, 1 to [`DATA_MAX_BYTES`] bytes.
+    Data(Vec<u8>),
+    /// The end, with the number of operations before it.
+    End {
+        /// How many.
+        ops: u32,
+    },
+}
+
+/// What became of one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, durably; the entry's version now (for a delete, the version of its absence).
+    Done(Version),
+    /// Not done; nothing was changed at its paths.
+    Refused(Refusal),
+}
+
+/// Why an operation was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Something else stands at the path than was expected. Look again.
+    Changed,
+    /// The folder to put it in isn't there.
+    NoParent,
+    /// The folder isn't empty.
+    NotEmpty,
+    /// The content that came doesn't have the size and hash that were stated.
+    BadContent,
+    /// The drive can't hold this name, or this kind of entry; why.
+    Name(String),
+    /// The drive is full, down to the floor that is kept free.
+    NoSpace,
+    /// The account may not do this.
+    Denied,
+    /// The drive is missing or read-only for now. Try again later.
+    NotNow,
+    /// The drive failed; what happened, for a person.
+    Failed(String),
+}
+
+/// One message of a commit's result: an outcome for each operation, in their order, then the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResultFrame {
+    /// What became of the next operation.
+    Outcome(Outcome),
+    /// The end.
+    End,
+}
+
+const PUT: u8 = 1;
+const SYMLINK: u8 = 2;
+const MAKE_FOLDER: u8 = 3;
+const DELETE: u8 = 4;
+const MOVE: u8 = 5;
+const SET_META: u8 = 6;
+const PATCH_RESERVED: u8 = 7;
+/// The kind of [`CommitFrame::Data`], for writing content without copying it.
+pub const DATA: u8 = 16;
+const END: u8 = 17;
+
+impl Frame for CommitFrame {
+    fn encode(&self, out: &mut Vec<u8>) -> u8 {
+        match self {
+            CommitFrame::Op(op) => put_op(out, op),
+            CommitFrame::Data(data) => {
+                out.extend_from_slice(data);
+                DATA
+            }
+            CommitFrame::End { ops } => {
+                put_varint(out, u64::from(*ops));
+                END
+            }
+        }
+    }
+
+    fn decode(kind: u8, payload: Vec<u8>) -> Result<Self, WireError> {
+        if kind == DATA {
+            return data(payload).map(CommitFrame::Data);
+        }
+        let mut bytes = Payload::new(&payload);
+        let frame = match kind {
+            END => CommitFrame::End { ops: bytes.small("number of operations")? },
+            kind => CommitFrame::Op(op(kind, &mut bytes)?),
+        };
+        bytes.done(frame)
+    }
+}
+
+/// Checks the payload of a frame of content.
+pub(crate) fn data(payload: Vec<u8>) -> Result<Vec<u8>, WireError> {
+    match payload.len() {
+        0 => Err(WireError::Length),
+        1..=DATA_MAX_BYTES => Ok(payload),
+        _ => Err(WireError::TooLong),
+    }
+}
+
+fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
+    match op {
+        Op::Put { path, expect, file } => {
+            put_text(out, path.as_str());
+            put_expect(out, *expect);
+            put_file(out, file);
+            PUT
+        }
+        Op::Symlink { path, expect, target } => {
+            put_text(out, path.as_str());
+            put_expect(out, *expect);
+            put_text(out, target.as_str());
+            SYMLINK
+        }
+        Op::MakeFolder { path } => {
+            put_text(out, path.as_str());
+            MAKE_FOLDER
+        }
+        Op::Delete { path, expect } => {
+            put_text(out, path.as_str());
+            put_varint(out, expect.0);
+            DELETE
+        }
+        Op::Move { from, expect, to } => {
+            put_text(out, from.as_str());
+            put_varint(out, expect.0);
+            put_text(out, to.as_str());
+            MOVE
+        }
+        Op::SetMeta { path, expect, mtime, executable } => {
+            put_text(out, path.as_str());
+            put_varint(out, expect.0);
+            put_mtime(out, *mtime);
+            out.push(u8::from(*executable));
+            SET_META
+        }
+    }
+}
+
+fn op(kind: u8, bytes: &mut Payload<'_>) -> Result<Op, WireError> {
+    Ok(match kind {
+        PUT => Op::Put { path: bytes.path()?, expect: expect(bytes)?, file: file(bytes)? },
+        SYMLINK => {
+            Op::Symlink { path: bytes.path()?, expect: expect(bytes)?, target: bytes.target()? }
+        }
+        MAKE_FOLDER => Op::MakeFolder { path: bytes.path()? },
+        DELETE => Op::Delete { path: bytes.path()?, expect: bytes.version()? },
+        MOVE => Op::Move { from: bytes.path()?, expect: bytes.version()?, to: bytes.path()? },
+        SET_META => Op::SetMeta {
+            path: bytes.path()?,
+            expect: bytes.version()?,
+            mtime: bytes.mtime()?,
+            executable: bytes.flag("executable bit")?,
+        },
+        // Kind 7 is kept for an operation that changes parts of a file.
+        PATCH_RESERVED => return Err(WireError::Kind(PATCH_RESERVED)),
+        other => return Err(WireError::Kind(other)),
+    })
+}
+
+fn put_expect(out: &mut Vec<u8>, expect: Expect) {
+    match expect {
+        Expect::Absent => out.push(0),
+        Expect::Version(version) => {
+            out.push(1);
+            put_varint(out, version.0);
+        }
+    }
+}
+
+fn expect(bytes: &mut Payload<'_>) -> Result<Expect, WireError> {
+    Ok(if bytes.flag("expectation")? {
+        Expect::Version(bytes.version()?)
+    } else {
+        Expect::Absent
+    })
+}
+
+const DONE: u8 = 1;
+const REFUSED: u8 = 2;
+const RESULT_END: u8 = 3;
+
+impl Frame for ResultFrame {
+    fn encode(&self, out: &mut Vec<u8>) -> u8 {
+        match self {
+            ResultFrame::Outcome(Outcome::Done(version)) => {
+                put_varint(out, version.0);
+                DONE
+            }
+            ResultFrame::Outcome(Outcome::Refused(refusal)) => {
+                put_refusal(out, refusal);
+                REFUSED
+            }
+            ResultFrame::End => RESULT_END,
+        }
+    }
+
+    fn decode(kind: u8, payload: Vec<u8>) -> Result<Self, WireError> {
+        let mut bytes = Payload::new(&payload);
+        let frame = match kind {
+            DONE => ResultFrame::Outcome(Outcome::Done(bytes.version()?)),
+            REFUSED => ResultFrame::Outcome(Outcome::Refused(refusal(&mut bytes)?)),
+            RESULT_END => ResultFrame::End,
+            other => return Err(WireError::Kind(other)),
+        };
+        bytes.done(frame)
+    }
+}
+
+pub(crate) fn put_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
+    let (code, reason) = match refusal {
+        Refusal::Changed => (1, ""),
+        Refusal::NoParent => (2, ""),
+        Refusal::NotEmpty => (3, ""),
+        Refusal::BadContent => (4, ""),
+        Refusal::Name(reason) => (5, reason.as_str()),
+        Refusal::NoSpace => (6, ""),
+        Refusal::Denied => (7, ""),
+        Refusal::NotNow => (8, ""),
+        Refusal::Failed(reason) => (9, reason.as_str()),
+    };
+    out.push(code);
+    put_text(out, &reason[..reason.floor_char_boundary(REASON_MAX_BYTES)]);
+}
+
+pub(crate) fn refusal(bytes: &mut Payload<'_>) -> Result<Refusal, WireError> {
+    let code = bytes.byte()?;
+    let reason = bytes.text("reason")?;
+    if reason.len() > REASON_MAX_BYTES {
+        return Err(WireError::Value("reason"));
+    }
+    Ok(match code {
+        1 => Refusal::Changed,
+        2 => Refusal::NoParent,
+        3 => Refusal::NotEmpty,
+        4 => Refusal::BadContent,
+        5 => Refusal::Name(reason.into()),
+        6 => Refusal::NoSpace,
+        7 => Refusal::Denied,
+        8 => Refusal::NotNow,
+        9 => Refusal::Failed(reason.into()),
+        _ => return Err(WireError::Value("refusal")),
+    })
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Changed => f.write_str("it changed in the meantime"),
+            Refusal::NoParent => f.write_str("its folder isn't there"),
+            Refusal::NotEmpty => f.write_str("the folder isn't empty"),
+            Refusal::BadContent => f.write_str("the content arrived damaged"),
+            Refusal::Name(reason) => write!(f, "the drive can't hold it: {reason}"),
+            Refusal::NoSpace => f.write_str("the drive is full"),
+            Refusal::Denied => f.write_str("this account may not do that"),
+            Refusal::NotNow => f.write_str("the drive is missing or read-only for now"),
+            Refusal::Failed(reason) => f.write_str(reason),
+        }
+    }
+}

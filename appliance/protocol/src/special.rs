@@ -1,0 +1,191 @@
+//! The names of the files through which clients and appliance talk, and the SITE command's words.
+
+use crate::{Cursor, Version};
+use std::fmt;
+use std::str::FromStr;
+
+/// The folder of all special files, as an FTP client names it.
+pub const ROOT: &str = "/.raspbox";
+
+/// The SITE subcommand that clients use: `SITE RBX <verb> …`.
+pub const SITE: &str = "RBX";
+
+/// A special file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// [`crate::info::Info`], to retrieve.
+    Info,
+    /// The whole tree as a [`crate::feed`], to retrieve.
+    Tree,
+    /// What changed after a cursor as a [`crate::feed`], to retrieve.
+    Changes(Cursor),
+    /// The same and all that follows, to retrieve for as long as one likes.
+    Events(Cursor),
+    /// A [`crate::commit`], to store.
+    Commit(RequestId),
+    /// The outcomes of a commit, to retrieve.
+    Result(RequestId),
+    /// A list of [`crate::want`]s to store, and their contents to retrieve.
+    Want(RequestId),
+}
+
+/// A request's identity, made by the client at random: 32 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub [u8; 16]);
+
+/// A name in [`ROOT`] that means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such special file")]
+pub struct NoSuchSpecial;
+
+/// What the appliance answers to `SITE RBX RESULT <id>`, after the reply code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitSummary {
+    /// Every operation was done; the first has version `first`, each further one the next number.
+    All {
+        /// How many operations.
+        ops: u32,
+        /// The version of the first.
+        first: Version,
+    },
+    /// Anything else: retrieve `result/<id>`.
+    Mixed {
+        /// How many operations.
+        ops: u32,
+    },
+}
+
+impl Special {
+    /// The special file of this absolute FTP path: `Ok(None)` where it isn't under [`ROOT`] at all.
+    ///
+    /// # Errors
+    /// Where it is under [`ROOT`] but no special file.
+    pub fn parse(ftp_path: &str) -> Result<Option<Special>, NoSuchSpecial> {
+        let Some(rest) = ftp_path.strip_prefix(ROOT) else { return Ok(None) };
+        if rest.starts_with(|c: char| c != '/') {
+            return Ok(None);
+        }
+        rest.strip_prefix('/').unwrap_or_default().parse().map(Some)
+    }
+}
+
+impl FromStr for Special {
+    type Err = NoSuchSpecial;
+
+    fn from_str(name: &str) -> Result<Self, NoSuchSpecial> {
+        let (verb, argument) = match name.split_once('/') {
+            None => (name, None),
+            Some((verb, argument)) => (verb, Some(argument)),
+        };
+        let cursor = || argument.and_then(|a| a.parse().ok()).ok_or(NoSuchSpecial);
+        let id = || argument.and_then(|a| a.parse().ok()).ok_or(NoSuchSpecial);
+        match (verb, argument) {
+            ("info", None) => Ok(Special::Info),
+            ("tree", None) => Ok(Special::Tree),
+            ("changes", _) => cursor().map(Special::Changes),
+            ("events", _) => cursor().map(Special::Events),
+            ("commit", _) => id().map(Special::Commit),
+            ("result", _) => id().map(Special::Result),
+            ("want", _) => id().map(Special::Want),
+            _ => Err(NoSuchSpecial),
+        }
+    }
+}
+
+impl fmt::Display for Special {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Special::Info => write!(f, "{ROOT}/info"),
+            Special::Tree => write!(f, "{ROOT}/tree"),
+            Special::Changes(cursor) => write!(f, "{ROOT}/changes/{cursor}"),
+            Special::Events(cursor) => write!(f, "{ROOT}/events/{cursor}"),
+            Special::Commit(id) => write!(f, "{ROOT}/commit/{id}"),
+            Special::Result(id) => write!(f, "{ROOT}/result/{id}"),
+            Special::Want(id) => write!(f, "{ROOT}/want/{id}"),
+        }
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::digest::write_hex(f, &self.0)
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = NoSuchSpecial;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchSpecial> {
+        crate::digest::parse_hex(text).map(RequestId).ok_or(NoSuchSpecial)
+    }
+}
+
+impl fmt::Display for CommitSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CommitSummary::All { ops, first } => write!(f, "all {ops} from {first}"),
+            CommitSummary::Mixed { ops } => write!(f, "mixed {ops}"),
+        }
+    }
+}
+
+impl FromStr for CommitSummary {
+    type Err = NoSuchSpecial;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchSpecial> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let number = |word: &str| word.parse().map_err(|_| NoSuchSpecial);
+        match words[..] {
+            ["all", ops, "from", first] => Ok(CommitSummary::All {
+                ops: number(ops)?,
+                first: Version(first.parse().map_err(|_| NoSuchSpecial)?),
+            }),
+            ["mixed", ops] => Ok(CommitSummary::Mixed { ops: number(ops)? }),
+            _ => Err(NoSuchSpecial),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CommitSummary, NoSuchSpecial, RequestId, Special};
+    use crate::{Cursor, Epoch, Version};
+
+    #[test]
+    fn every_special_file_prints_and_parses() {
+        let cursor = Cursor { epoch: Epoch([1; 16]), seq: 2 };
+        let id = RequestId([0xfe; 16]);
+        for special in [
+            Special::Info,
+            Special::Tree,
+            Special::Changes(cursor),
+            Special::Events(cursor),
+            Special::Commit(id),
+            Special::Result(id),
+            Special::Want(id),
+        ] {
+            assert_eq!(Special::parse(&special.to_string()), Ok(Some(special)));
+        }
+    }
+
+    #[test]
+    fn other_paths_are_no_special_files() {
+        for ordinary in ["/", "/a", "/.raspboxignore", "/a/.raspbox/info", ".raspbox"] {
+            assert_eq!(Special::parse(ordinary), Ok(None), "{ordinary}");
+        }
+        for wrong in ["", "/", "/infos", "/info/x", "/changes", "/commit/1", "/tree/", "/../a"] {
+            assert_eq!(Special::parse(&format!("/.raspbox{wrong}")), Err(NoSuchSpecial), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn summaries_print_and_parse() {
+        for summary in [
+            CommitSummary::All { ops: 3, first: Version(41) },
+            CommitSummary::Mixed { ops: 0 },
+        ] {
+            assert_eq!(summary.to_string().parse(), Ok(summary));
+        }
+        assert!("all 3 from".parse::<CommitSummary>().is_err());
+    }
+}

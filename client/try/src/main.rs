@@ -1,0 +1,2 @@
+//! `cargo try`.
+fn main() {}
