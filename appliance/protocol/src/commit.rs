@@ -172,7 +172,9 @@ impl Frame for CommitFrame {
         }
         let mut bytes = Payload::new(&payload);
         let frame = match kind {
-            END => CommitFrame::End { ops: bytes.small("number of operations")? },
+            END => CommitFrame::End {
+                ops: bytes.small("number of operations")?,
+            },
             kind => CommitFrame::Op(op(kind, &mut bytes)?),
         };
         bytes.done(frame)
@@ -196,7 +198,11 @@ fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
             put_file(out, file);
             PUT
         }
-        Op::Symlink { path, expect, target } => {
+        Op::Symlink {
+            path,
+            expect,
+            target,
+        } => {
             put_text(out, path.as_str());
             put_expect(out, *expect);
             put_text(out, target.as_str());
@@ -217,7 +223,12 @@ fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
             put_text(out, to.as_str());
             MOVE
         }
-        Op::SetMeta { path, expect, mtime, executable } => {
+        Op::SetMeta {
+            path,
+            expect,
+            mtime,
+            executable,
+        } => {
             put_text(out, path.as_str());
             put_varint(out, expect.0);
             put_mtime(out, *mtime);
@@ -229,13 +240,28 @@ fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
 
 fn op(kind: u8, bytes: &mut Payload<'_>) -> Result<Op, WireError> {
     Ok(match kind {
-        PUT => Op::Put { path: bytes.path()?, expect: expect(bytes)?, file: file(bytes)? },
-        SYMLINK => {
-            Op::Symlink { path: bytes.path()?, expect: expect(bytes)?, target: bytes.target()? }
-        }
-        MAKE_FOLDER => Op::MakeFolder { path: bytes.path()? },
-        DELETE => Op::Delete { path: bytes.path()?, expect: bytes.version()? },
-        MOVE => Op::Move { from: bytes.path()?, expect: bytes.version()?, to: bytes.path()? },
+        PUT => Op::Put {
+            path: bytes.path()?,
+            expect: expect(bytes)?,
+            file: file(bytes)?,
+        },
+        SYMLINK => Op::Symlink {
+            path: bytes.path()?,
+            expect: expect(bytes)?,
+            target: bytes.target()?,
+        },
+        MAKE_FOLDER => Op::MakeFolder {
+            path: bytes.path()?,
+        },
+        DELETE => Op::Delete {
+            path: bytes.path()?,
+            expect: bytes.version()?,
+        },
+        MOVE => Op::Move {
+            from: bytes.path()?,
+            expect: bytes.version()?,
+            to: bytes.path()?,
+        },
         SET_META => Op::SetMeta {
             path: bytes.path()?,
             expect: bytes.version()?,

@@ -75,7 +75,10 @@ impl FromStr for Cursor {
         if !seq.bytes().all(|b| b.is_ascii_digit()) {
             return Err(CursorError);
         }
-        Ok(Cursor { epoch: epoch.parse()?, seq: seq.parse().map_err(|_| CursorError)? })
+        Ok(Cursor {
+            epoch: epoch.parse()?,
+            seq: seq.parse().map_err(|_| CursorError)?,
+        })
     }
 }
 
@@ -85,11 +88,21 @@ mod tests {
 
     #[test]
     fn prints_and_parses() {
-        let cursor = Cursor { epoch: Epoch([0xab; 16]), seq: 17 };
+        let cursor = Cursor {
+            epoch: Epoch([0xab; 16]),
+            seq: 17,
+        };
         let text = "abababababababababababababababab.17";
         assert_eq!(cursor.to_string(), text);
         assert_eq!(text.parse(), Ok(cursor));
-        for bad in ["", "ab.1", "17", &text.replace('.', ".+"), &text.replace('.', ".-"), "x.1"] {
+        for bad in [
+            "",
+            "ab.1",
+            "17",
+            &text.replace('.', ".+"),
+            &text.replace('.', ".-"),
+            "x.1",
+        ] {
             assert!(bad.parse::<Cursor>().is_err(), "{bad:?}");
         }
     }

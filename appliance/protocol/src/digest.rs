@@ -108,7 +108,13 @@ mod tests {
         let text = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse(), Ok(digest));
-        for bad in ["", "6437", &text[1..], &text.replace('6', "g"), &text.replace('6', "é")] {
+        for bad in [
+            "",
+            "6437",
+            &text[1..],
+            &text.replace('6', "g"),
+            &text.replace('6', "é"),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad:?}");
         }
     }
@@ -118,6 +124,9 @@ mod tests {
         let mut hasher = Hasher::new();
         hasher.update(b"a");
         hasher.update(b"bc");
-        assert_eq!((hasher.digest(), hasher.len_bytes()), (Digest::of(b"abc"), 3));
+        assert_eq!(
+            (hasher.digest(), hasher.len_bytes()),
+            (Digest::of(b"abc"), 3)
+        );
     }
 }

@@ -56,7 +56,10 @@ impl Mtime {
     /// Whole seconds, rounded down, and the nanoseconds in `0..1_000_000_000` to add to them.
     #[must_use]
     pub fn parts(self) -> (i64, i64) {
-        (self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000))
+        (
+            self.0.div_euclid(1_000_000_000),
+            self.0.rem_euclid(1_000_000_000),
+        )
     }
 }
 
@@ -73,7 +76,11 @@ impl From<SystemTime> for Mtime {
 impl From<Mtime> for SystemTime {
     fn from(mtime: Mtime) -> SystemTime {
         let distance = Duration::from_nanos(mtime.0.unsigned_abs());
-        if mtime.0 >= 0 { UNIX_EPOCH + distance } else { UNIX_EPOCH - distance }
+        if mtime.0 >= 0 {
+            UNIX_EPOCH + distance
+        } else {
+            UNIX_EPOCH - distance
+        }
     }
 }
 
@@ -91,7 +98,11 @@ impl LinkTarget {
     /// Where it is empty, too long or contains NUL.
     pub fn parse(text: &str) -> Result<LinkTarget, LinkTargetError> {
         let good = !text.is_empty() && text.len() <= LINK_TARGET_MAX_BYTES && !text.contains('\0');
-        if good { Ok(LinkTarget(text.into())) } else { Err(LinkTargetError) }
+        if good {
+            Ok(LinkTarget(text.into()))
+        } else {
+            Err(LinkTargetError)
+        }
     }
 
     /// The target as text.
@@ -127,7 +138,10 @@ mod tests {
     fn times_before_1970_keep_their_nanoseconds() {
         let mtime = Mtime::from_parts(-2, 500_000_000);
         assert_eq!(mtime.parts(), (-2, 500_000_000));
-        assert_eq!(SystemTime::from(mtime), UNIX_EPOCH - Duration::from_millis(1500));
+        assert_eq!(
+            SystemTime::from(mtime),
+            UNIX_EPOCH - Duration::from_millis(1500)
+        );
         assert_eq!(Mtime::from(SystemTime::from(mtime)), mtime);
         assert_eq!(format!("{:?}", Mtime(1)), "0.000000001");
     }

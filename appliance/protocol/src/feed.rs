@@ -63,7 +63,11 @@ impl Frame for FeedFrame {
                 out.push(u8::from(*whole));
                 HEAD
             }
-            FeedFrame::Entry { path, entry, version } => {
+            FeedFrame::Entry {
+                path,
+                entry,
+                version,
+            } => {
                 put_text(out, path.as_str());
                 put_varint(out, version.0);
                 put_entry(out, entry);
@@ -86,15 +90,25 @@ impl Frame for FeedFrame {
     fn decode(kind: u8, payload: Vec<u8>) -> Result<Self, WireError> {
         let mut bytes = Payload::new(&payload);
         let frame = match kind {
-            HEAD => FeedFrame::Head { whole: bytes.flag("head")? },
+            HEAD => FeedFrame::Head {
+                whole: bytes.flag("head")?,
+            },
             ENTRY => {
                 let (path, version) = (bytes.path()?, bytes.version()?);
-                FeedFrame::Entry { path, entry: entry(&mut bytes)?, version }
+                FeedFrame::Entry {
+                    path,
+                    entry: entry(&mut bytes)?,
+                    version,
+                }
             }
-            GONE => FeedFrame::Gone { path: bytes.path()?, version: bytes.version()? },
-            MARK => {
-                FeedFrame::Mark(Cursor { epoch: bytes.epoch()?, seq: bytes.number()? })
-            }
+            GONE => FeedFrame::Gone {
+                path: bytes.path()?,
+                version: bytes.version()?,
+            },
+            MARK => FeedFrame::Mark(Cursor {
+                epoch: bytes.epoch()?,
+                seq: bytes.number()?,
+            }),
             BEAT => FeedFrame::Beat,
             other => return Err(WireError::Kind(other)),
         };

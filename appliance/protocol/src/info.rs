@@ -73,7 +73,9 @@ impl FromStr for DriveId {
     type Err = CursorError;
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
-        crate::digest::parse_hex(text).map(DriveId).ok_or(CursorError)
+        crate::digest::parse_hex(text)
+            .map(DriveId)
+            .ok_or(CursorError)
     }
 }
 

@@ -73,7 +73,11 @@ impl RelPath {
             }
             depth += 1;
         }
-        if depth > DEPTH_MAX { Err(PathError::Deep) } else { Ok(RelPath(text.into())) }
+        if depth > DEPTH_MAX {
+            Err(PathError::Deep)
+        } else {
+            Ok(RelPath(text.into()))
+        }
     }
 
     /// Checks bytes and makes them a path.
@@ -105,13 +109,18 @@ impl RelPath {
     /// The last name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.0.rsplit('/').next().expect("a RelPath has at least one name")
+        self.0
+            .rsplit('/')
+            .next()
+            .expect("a RelPath has at least one name")
     }
 
     /// The folder that it is in; `None` is the top.
     #[must_use]
     pub fn parent(&self) -> Option<RelPath> {
-        self.0.rsplit_once('/').map(|(parent, _)| RelPath(parent.into()))
+        self.0
+            .rsplit_once('/')
+            .map(|(parent, _)| RelPath(parent.into()))
     }
 
     /// The names from the top down.
@@ -229,7 +238,16 @@ mod tests {
 
     #[test]
     fn odd_but_legal_names_parse() {
-        for text in ["a", "...", " a ", "-rf", "a\\b", "ünï/çø∂é", "x/.raspbox", ".raspboxignore"] {
+        for text in [
+            "a",
+            "...",
+            " a ",
+            "-rf",
+            "a\\b",
+            "ünï/çø∂é",
+            "x/.raspbox",
+            ".raspboxignore",
+        ] {
             assert_eq!(path(text).as_str(), text);
         }
         assert!(RelPath::parse(&vec!["x"; DEPTH_MAX].join("/")).is_ok());
@@ -245,8 +263,14 @@ mod tests {
 
     #[test]
     fn moving_keeps_what_is_below() {
-        assert_eq!(path("a/b/c").moved(&path("a/b"), &path("x")), Some(path("x/c")));
-        assert_eq!(path("a/b").moved(&path("a/b"), &path("x/y")), Some(path("x/y")));
+        assert_eq!(
+            path("a/b/c").moved(&path("a/b"), &path("x")),
+            Some(path("x/c"))
+        );
+        assert_eq!(
+            path("a/b").moved(&path("a/b"), &path("x/y")),
+            Some(path("x/y"))
+        );
         assert_eq!(path("a/bc").moved(&path("a/b"), &path("x")), None);
     }
 

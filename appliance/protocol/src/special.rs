@@ -61,7 +61,9 @@ impl Special {
     /// # Errors
     /// Where it is under [`ROOT`] but no special file.
     pub fn parse(ftp_path: &str) -> Result<Option<Special>, NoSuchSpecial> {
-        let Some(rest) = ftp_path.strip_prefix(ROOT) else { return Ok(None) };
+        let Some(rest) = ftp_path.strip_prefix(ROOT) else {
+            return Ok(None);
+        };
         if rest.starts_with(|c: char| c != '/') {
             return Ok(None);
         }
@@ -116,7 +118,9 @@ impl FromStr for RequestId {
     type Err = NoSuchSpecial;
 
     fn from_str(text: &str) -> Result<Self, NoSuchSpecial> {
-        crate::digest::parse_hex(text).map(RequestId).ok_or(NoSuchSpecial)
+        crate::digest::parse_hex(text)
+            .map(RequestId)
+            .ok_or(NoSuchSpecial)
     }
 }
 
@@ -153,7 +157,10 @@ mod tests {
 
     #[test]
     fn every_special_file_prints_and_parses() {
-        let cursor = Cursor { epoch: Epoch([1; 16]), seq: 2 };
+        let cursor = Cursor {
+            epoch: Epoch([1; 16]),
+            seq: 2,
+        };
         let id = RequestId([0xfe; 16]);
         for special in [
             Special::Info,
@@ -173,15 +180,31 @@ mod tests {
         for ordinary in ["/", "/a", "/.raspboxignore", "/a/.raspbox/info", ".raspbox"] {
             assert_eq!(Special::parse(ordinary), Ok(None), "{ordinary}");
         }
-        for wrong in ["", "/", "/infos", "/info/x", "/changes", "/commit/1", "/tree/", "/../a"] {
-            assert_eq!(Special::parse(&format!("/.raspbox{wrong}")), Err(NoSuchSpecial), "{wrong}");
+        for wrong in [
+            "",
+            "/",
+            "/infos",
+            "/info/x",
+            "/changes",
+            "/commit/1",
+            "/tree/",
+            "/../a",
+        ] {
+            assert_eq!(
+                Special::parse(&format!("/.raspbox{wrong}")),
+                Err(NoSuchSpecial),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn summaries_print_and_parse() {
         for summary in [
-            CommitSummary::All { ops: 3, first: Version(41) },
+            CommitSummary::All {
+                ops: 3,
+                first: Version(41),
+            },
             CommitSummary::Mixed { ops: 0 },
         ] {
             assert_eq!(summary.to_string().parse(), Ok(summary));

@@ -111,7 +111,9 @@ impl Frame for ContentFrame {
         }
         let mut bytes = Payload::new(&payload);
         let frame = match kind {
-            BEGIN => ContentFrame::Begin { len_bytes: bytes.number()? },
+            BEGIN => ContentFrame::Begin {
+                len_bytes: bytes.number()?,
+            },
             DONE => ContentFrame::Done,
             REFUSED => ContentFrame::Refused(refusal(&mut bytes)?),
             END => ContentFrame::End,

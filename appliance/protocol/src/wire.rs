@@ -113,7 +113,10 @@ pub struct FrameWriter<W> {
 impl<W: Write> FrameWriter<W> {
     /// Writes to these bytes; they should be buffered.
     pub fn new(bytes: W) -> FrameWriter<W> {
-        FrameWriter { bytes, payload: Vec::new() }
+        FrameWriter {
+            bytes,
+            payload: Vec::new(),
+        }
     }
 
     /// Writes one frame.
@@ -197,7 +200,11 @@ fn read_varint(bytes: &mut impl Read) -> Result<u64, ReadError> {
         number |= low << shift;
         if byte[0] < 0x80 {
             let shortest = byte[0] != 0 || shift == 0;
-            return if shortest { Ok(number) } else { Err(WireError::Value("number").into()) };
+            return if shortest {
+                Ok(number)
+            } else {
+                Err(WireError::Value("number").into())
+            };
         }
     }
     Err(WireError::Value("number").into())
@@ -232,7 +239,9 @@ impl<'a> Payload<'a> {
     }
 
     pub(crate) fn small(&mut self, field: &'static str) -> Result<u32, WireError> {
-        self.number()?.try_into().map_err(|_| WireError::Value(field))
+        self.number()?
+            .try_into()
+            .map_err(|_| WireError::Value(field))
     }
 
     pub(crate) fn text(&mut self, field: &'static str) -> Result<&'a str, WireError> {
@@ -266,7 +275,11 @@ impl<'a> Payload<'a> {
 
     /// Checks that nothing is left, and hands on what was made.
     pub(crate) fn done<T>(self, value: T) -> Result<T, WireError> {
-        if self.0.is_empty() { Ok(value) } else { Err(WireError::Length) }
+        if self.0.is_empty() {
+            Ok(value)
+        } else {
+            Err(WireError::Length)
+        }
     }
 
     fn bytes(&mut self, len: usize) -> Result<&'a [u8], WireError> {
@@ -304,7 +317,16 @@ mod tests {
 
     #[test]
     fn numbers_have_one_spelling() {
-        for number in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+        for number in [
+            0,
+            1,
+            127,
+            128,
+            300,
+            u64::from(u32::MAX),
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, number);
             assert_eq!(Payload::new(&bytes).number(), Ok(number));
@@ -316,7 +338,10 @@ mod tests {
         check(&[0x80], WireError::Length);
         check(&[0x80, 0], WireError::Value("number"));
         check(&[0xff; 9], WireError::Length);
-        check(&[[0xff; 9].as_slice(), &[2]].concat(), WireError::Value("number"));
+        check(
+            &[[0xff; 9].as_slice(), &[2]].concat(),
+            WireError::Value("number"),
+        );
         check(&[0xff; 11], WireError::Value("number"));
     }
 
@@ -324,7 +349,10 @@ mod tests {
     fn a_stated_length_is_not_believed() {
         let mut huge = vec![7];
         put_varint(&mut huge, u64::MAX);
-        assert!(matches!(read(&huge), Err(ReadError::Wire(WireError::TooLong))));
+        assert!(matches!(
+            read(&huge),
+            Err(ReadError::Wire(WireError::TooLong))
+        ));
         let mut cut = vec![7];
         put_varint(&mut cut, 1 << 20);
         cut.extend_from_slice(b"short");
