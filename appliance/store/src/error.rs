@@ -1,0 +1,112 @@
+//! What can go wrong, in the words of whoever asked.
+
+use raspbox_protocol::RelPath;
+use raspbox_protocol::wire::ReadError;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder isn't there or can't be used.
+    #[error("cannot use {} as a store: {source}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("{} is in use by another raspboxd", .0.display())]
+    Locked(PathBuf),
+    /// The journal can't be used and could not be set aside for a new one.
+    #[error("cannot use the journal {}: {source}", path.display())]
+    Journal {
+        /// Which file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The journal was written by a newer raspboxd.
+    #[error("the journal {} is of a newer raspboxd (format {found})", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+    },
+}
+
+/// Why an operation on the store did not happen. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing stands there.
+    #[error("{0}: not found")]
+    NotFound(RelPath),
+    /// The folder to put it in isn't there.
+    #[error("{0}: its folder isn't there")]
+    NoParent(RelPath),
+    /// Something stands there already.
+    #[error("{0}: exists already")]
+    Exists(RelPath),
+    /// A file was asked for, but it is a folder, a symlink or something else.
+    #[error("{0}: not a file")]
+    NotAFile(RelPath),
+    /// A folder was asked for, but it is something else.
+    #[error("{0}: not a folder")]
+    NotAFolder(RelPath),
+    /// The folder isn't empty.
+    #[error("{0}: not empty")]
+    NotEmpty(RelPath),
+    /// It isn't the version that was asked for any more.
+    #[error("{0}: changed in the meantime")]
+    Changed(RelPath),
+    /// The drive can't hold this name or this kind of entry.
+    #[error("{path}: the drive can't hold it: {why}")]
+    CannotHold {
+        /// Which.
+        path: RelPath,
+        /// Why.
+        why: String,
+    },
+    /// The file is shorter than the position to go on from.
+    #[error("{0}: shorter than the position to go on from")]
+    Range(RelPath),
+    /// The drive is full, down to the floor that is kept free.
+    #[error("the drive is full")]
+    NoSpace,
+    /// The drive is missing or read-only for now.
+    #[error("the drive is missing or read-only for now: {0}")]
+    NotNow(String),
+    /// The stream of a request was cut, or is none.
+    #[error("request: {0}")]
+    Request(#[from] ReadError),
+    /// The stream of a request breaks its rules: more operations than allowed, or a wrong count.
+    #[error("request: {0}")]
+    BadRequest(&'static str),
+    /// The drive failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// Doing what, to which file.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The journal failed.
+    #[error("journal: {0}")]
+    Journal(#[from] rusqlite::Error),
+}
+
+/// Why a feed stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The journal doesn't reach back to the cursor, or has another epoch.
+    #[error("cursor expired")]
+    Expired,
+    /// Whoever takes the frames failed.
+    #[error("{0}")]
+    Sink(#[source] io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
