@@ -81,7 +81,7 @@ impl<R: Read> FrameReader<R> {
     /// Where the bytes are no frame of this type, or the stream breaks or ends. The end of the
     /// bytes is always an error ([`io::ErrorKind::UnexpectedEof`]): who reads a stream stops at its
     /// last frame.
-    pub fn next<F: Frame>(&mut self) -> Result<F, ReadError> {
+    pub fn read<F: Frame>(&mut self) -> Result<F, ReadError> {
         let mut kind = [0];
         self.bytes.read_exact(&mut kind)?;
         let len = read_varint(&mut self.bytes)?;
@@ -172,10 +172,10 @@ pub fn to_bytes<F: Frame>(frames: &[F]) -> Vec<u8> {
 
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
+        out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    out.push(number as u8 & 0x7f);
+    out.push(number.to_le_bytes()[0]);
 }
 
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> Result<Raw, ReadError> {
-        FrameReader::new(bytes).next()
+        FrameReader::new(bytes).read()
     }
 
     #[test]

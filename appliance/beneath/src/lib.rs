@@ -1,0 +1,467 @@
+//! File access that can't leave its folder, by name or by symlink.
+//!
+//! Both sides of raspbox work in a folder that others write to as well. A path that was checked as
+//! text can still lead out of it where somebody swaps a folder for a symlink a moment later. So
+//! every folder is opened by the kernel's own rule (`openat2(2)` with `RESOLVE_BENEATH` and
+//! `RESOLVE_NO_SYMLINKS`, Linux 5.6 and later), and what happens in it happens by its descriptor
+//! and a single name, never following a symlink.
+//!
+//! Nothing here buffers, retries or decides.
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag};
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags};
+use nix::sys::time::TimeSpec;
+use nix::unistd::UnlinkatFlags;
+use raspbox_protocol::{Mtime, RelPath};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+/// The folder that nothing leaves.
+#[derive(Debug)]
+pub struct Top(OwnedFd);
+
+/// An opened folder at or below a [`Top`].
+#[derive(Debug)]
+pub struct Folder(OwnedFd);
+
+/// What a name stands for, without following it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// File, folder, symlink, or something else.
+    pub kind: Kind,
+    /// The length in bytes.
+    pub size: u64,
+    /// When the content was last changed.
+    pub mtime: Mtime,
+    /// When anything about it was last changed, in the same unit; nobody can set it back.
+    pub ctime: Mtime,
+    /// The file's number on its filesystem.
+    pub inode: u64,
+    /// The filesystem's number on this machine.
+    pub device: u64,
+    /// Whether its owner may execute it.
+    pub executable: bool,
+}
+
+/// What a name can stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symlink.
+    Symlink,
+    /// A socket, a pipe or a device.
+    Special,
+}
+
+/// What a rename does where something stands at the new name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rename {
+    /// It replaces it.
+    Replace,
+    /// It fails ([`io::ErrorKind::AlreadyExists`]). Not on every filesystem: then
+    /// [`io::ErrorKind::InvalidInput`].
+    NoReplace,
+    /// Both change places. Not on every filesystem: then [`io::ErrorKind::InvalidInput`].
+    Exchange,
+}
+
+impl Top {
+    /// Opens the folder, following symlinks in its own path.
+    ///
+    /// # Errors
+    /// Where it isn't there, isn't a folder or can't be read.
+    pub fn open(path: &Path) -> io::Result<Top> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Top(nix::fcntl::open(path, flags, Mode::empty())?))
+    }
+
+    /// Opens a folder below, or the top itself for `None`.
+    ///
+    /// # Errors
+    /// Where it isn't there, isn't a folder, or a symlink is on the way ([`Errno::ELOOP`]).
+    pub fn folder(&self, path: Option<&RelPath>) -> io::Result<Folder> {
+        self.folder_at(path.map_or(Path::new("."), AsRef::as_ref))
+    }
+
+    /// The same by any relative path, for folders whose names are the program's own.
+    ///
+    /// # Errors
+    /// As for [`Top::folder`].
+    pub fn folder_at(&self, path: &Path) -> io::Result<Folder> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(
+                ResolveFlag::RESOLVE_BENEATH
+                    | ResolveFlag::RESOLVE_NO_SYMLINKS
+                    | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+            );
+        Ok(Folder(nix::fcntl::openat2(&self.0, path, how)?))
+    }
+
+    /// Opens the folder that a path is in.
+    ///
+    /// # Errors
+    /// As for [`Top::folder`].
+    pub fn parent_of(&self, path: &RelPath) -> io::Result<Folder> {
+        self.folder(path.parent().as_ref())
+    }
+
+    /// What stands at a path; `None` where nothing does.
+    ///
+    /// # Errors
+    /// Where that can't be known: a folder on the way can't be read, or the device fails. A missing
+    /// folder on the way is no error, nothing stands there.
+    pub fn stat(&self, path: &RelPath) -> io::Result<Option<Stat>> {
+        match self.parent_of(path) {
+            Ok(folder) => folder.stat(path.name()),
+            Err(error) if absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Top {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Folder {
+    /// What a name in it stands for; `None` where nothing does.
+    ///
+    /// # Errors
+    /// Where that can't be known.
+    pub fn stat(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        match nix::sys::stat::fstatat(&self.0, one_name(name.as_ref())?, flags) {
+            Ok(stat) => Ok(Some(Stat::from(&stat))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The names in it, as they come, without `.` and `..`.
+    ///
+    /// # Errors
+    /// Where it can't be read to its end; then none of the names say anything about what is absent.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        // A descriptor of its own, since reading moves its position.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.0, ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name.to_vec()));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// Where it isn't there, or is no regular file ([`io::ErrorKind::InvalidInput`]).
+    pub fn open_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        // O_NONBLOCK: opening a pipe must not wait for a writer.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let name = one_name(name.as_ref())?;
+        let file = File::from(nix::fcntl::openat(&self.0, name, flags, Mode::empty())?);
+        if file.metadata()?.is_file() {
+            Ok(file)
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ))
+        }
+    }
+
+    /// Makes a new file to write and read, for its owner alone.
+    ///
+    /// # Errors
+    /// Where the name is taken, or the filesystem refuses.
+    pub fn create_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
+        let flags =
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let name = one_name(name.as_ref())?;
+        Ok(File::from(nix::fcntl::openat(&self.0, name, flags, mode)?))
+    }
+
+    /// Makes a new folder.
+    ///
+    /// # Errors
+    /// Where the name is taken, or the filesystem refuses.
+    pub fn make_folder(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let mode = Mode::from_bits_truncate(0o777);
+        Ok(nix::sys::stat::mkdirat(
+            &self.0,
+            one_name(name.as_ref())?,
+            mode,
+        )?)
+    }
+
+    /// Makes a new symlink.
+    ///
+    /// # Errors
+    /// Where the name is taken, or the filesystem has no symlinks.
+    pub fn make_symlink(&self, target: &OsStr, name: impl AsRef<OsStr>) -> io::Result<()> {
+        Ok(nix::unistd::symlinkat(
+            target,
+            &self.0,
+            one_name(name.as_ref())?,
+        )?)
+    }
+
+    /// What a symlink points to.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn read_symlink(&self, name: impl AsRef<OsStr>) -> io::Result<OsString> {
+        Ok(nix::fcntl::readlinkat(&self.0, one_name(name.as_ref())?)?)
+    }
+
+    /// Gives an entry another name, here or in another folder of the same filesystem.
+    ///
+    /// # Errors
+    /// See [`Rename`].
+    pub fn rename(
+        &self,
+        from: impl AsRef<OsStr>,
+        folder: &Folder,
+        to: impl AsRef<OsStr>,
+        how: Rename,
+    ) -> io::Result<()> {
+        let flags = match how {
+            Rename::Replace => RenameFlags::empty(),
+            Rename::NoReplace => RenameFlags::RENAME_NOREPLACE,
+            Rename::Exchange => RenameFlags::RENAME_EXCHANGE,
+        };
+        let (from, to) = (one_name(from.as_ref())?, one_name(to.as_ref())?);
+        Ok(nix::fcntl::renameat2(&self.0, from, &folder.0, to, flags)?)
+    }
+
+    /// Removes a file or symlink.
+    ///
+    /// # Errors
+    /// Where it isn't there, or is a folder.
+    pub fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let name = one_name(name.as_ref())?;
+        Ok(nix::unistd::unlinkat(
+            &self.0,
+            name,
+            UnlinkatFlags::NoRemoveDir,
+        )?)
+    }
+
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// Where it isn't there or isn't empty ([`io::ErrorKind::DirectoryNotEmpty`]).
+    pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let name = one_name(name.as_ref())?;
+        Ok(nix::unistd::unlinkat(
+            &self.0,
+            name,
+            UnlinkatFlags::RemoveDir,
+        )?)
+    }
+
+    /// Sets a time of modification, of a symlink its own.
+    ///
+    /// # Errors
+    /// Where the filesystem refuses.
+    pub fn set_mtime(&self, name: impl AsRef<OsStr>, mtime: Mtime) -> io::Result<()> {
+        let (secs, nanos) = mtime.parts();
+        let mtime = TimeSpec::new(secs, nanos);
+        let flags = UtimensatFlags::NoFollowSymlink;
+        let name = one_name(name.as_ref())?;
+        Ok(nix::sys::stat::utimensat(
+            &self.0,
+            name,
+            &TimeSpec::UTIME_OMIT,
+            &mtime,
+            flags,
+        )?)
+    }
+
+    /// Sets a file's permissions, such as `0o644`.
+    ///
+    /// # Errors
+    /// Where the filesystem refuses (FAT keeps none).
+    pub fn set_mode(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
+        // Linux has no fchmodat that doesn't follow; so by a descriptor that can't be a symlink's.
+        let file = self.open_file(name)?;
+        Ok(nix::sys::stat::fchmod(
+            &file,
+            Mode::from_bits_truncate(mode),
+        )?)
+    }
+
+    /// Makes the names in it durable.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(nix::unistd::fsync(&self.0)?)
+    }
+}
+
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Stat {
+    /// What an open file is.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn of(file: &File) -> io::Result<Stat> {
+        Ok(Stat::from(&nix::sys::stat::fstat(file)?))
+    }
+}
+
+impl From<&FileStat> for Stat {
+    fn from(stat: &FileStat) -> Stat {
+        let mode = SFlag::from_bits_truncate(stat.st_mode);
+        let kind = match mode & SFlag::S_IFMT {
+            SFlag::S_IFREG => Kind::File,
+            SFlag::S_IFDIR => Kind::Folder,
+            SFlag::S_IFLNK => Kind::Symlink,
+            _ => Kind::Special,
+        };
+        Stat {
+            kind,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: Mtime::from_parts(i64::from(stat.st_mtime), i64::from(stat.st_mtime_nsec)),
+            ctime: Mtime::from_parts(i64::from(stat.st_ctime), i64::from(stat.st_ctime_nsec)),
+            inode: stat.st_ino,
+            device: stat.st_dev,
+            executable: stat.st_mode & 0o100 != 0,
+        }
+    }
+}
+
+/// Whether an error says that nothing stands at a path, rather than that it can't be known.
+///
+/// A missing folder on the way, or a file in a folder's place, means that nothing is below it.
+#[must_use]
+pub fn absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// The kernel takes any path here; a single name is all that is ever meant.
+fn one_name(name: &OsStr) -> io::Result<&OsStr> {
+    let bytes = name.as_bytes();
+    if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a single name",
+        ))
+    } else {
+        Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Rename, Top, absent};
+    use raspbox_protocol::{Mtime, RelPath};
+    use std::io::ErrorKind;
+    use std::os::unix::fs::symlink;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text).expect("a good path")
+    }
+
+    #[test]
+    fn no_symlink_leads_out_or_even_around() {
+        let outside = tempfile::tempdir().expect("temp dir");
+        std::fs::write(outside.path().join("secret"), "x").expect("write");
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir(dir.path().join("real")).expect("mkdir");
+        symlink(outside.path(), dir.path().join("out")).expect("symlink");
+        symlink("real", dir.path().join("around")).expect("symlink");
+        symlink(outside.path().join("secret"), dir.path().join("file")).expect("symlink");
+        let top = Top::open(dir.path()).expect("open");
+        for folder in ["out", "around", "out/deeper"] {
+            assert!(top.folder(Some(&path(folder))).is_err(), "{folder}");
+        }
+        assert!(top.parent_of(&path("out/secret")).is_err());
+        let folder = top.folder(None).expect("the top");
+        assert!(folder.open_file("file").is_err());
+        assert_eq!(
+            folder.stat("file").expect("stat").map(|s| s.kind),
+            Some(Kind::Symlink)
+        );
+        for name in ["", ".", "..", "../x", "real/x", "/etc/passwd"] {
+            let error = folder.open_file(name).expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_absent_is_told_from_what_is_unknown() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(dir.path().join("file"), "x").expect("write");
+        symlink("file", dir.path().join("link")).expect("symlink");
+        let top = Top::open(dir.path()).expect("open");
+        assert_eq!(top.stat(&path("no")).expect("known"), None);
+        assert_eq!(top.stat(&path("no/child")).expect("known"), None);
+        assert_eq!(top.stat(&path("file/child")).expect("known"), None);
+        assert!(
+            top.stat(&path("link/child"))
+                .is_err_and(|error| !absent(&error))
+        );
+    }
+
+    #[test]
+    fn renames_keep_their_promise() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        for name in ["a", "b"] {
+            std::fs::write(dir.path().join(name), name).expect("write");
+        }
+        let top = Top::open(dir.path()).expect("open");
+        let folder = top.folder(None).expect("the top");
+        let error = folder
+            .rename("a", &folder, "b", Rename::NoReplace)
+            .expect_err("taken");
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        folder
+            .rename("a", &folder, "b", Rename::Exchange)
+            .expect("exchange");
+        assert_eq!(std::fs::read(dir.path().join("a")).expect("read"), b"b");
+        folder
+            .rename("a", &folder, "b", Rename::Replace)
+            .expect("replace");
+        assert_eq!(std::fs::read(dir.path().join("b")).expect("read"), b"b");
+        assert_eq!(folder.stat("a").expect("stat"), None);
+    }
+
+    #[test]
+    fn times_before_1970_survive() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::write(dir.path().join("a"), "").expect("write");
+        let top = Top::open(dir.path()).expect("open");
+        let folder = top.folder(None).expect("the top");
+        let mtime = Mtime(-1_500_000_001);
+        folder.set_mtime("a", mtime).expect("utimensat");
+        assert_eq!(folder.stat("a").expect("stat").expect("there").mtime, mtime);
+    }
+}
