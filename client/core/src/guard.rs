@@ -1,1 +1,272 @@
-//! To be written.
+//! Brakes: whether a plan is so unlike what people do that somebody should be asked first.
+//!
+//! Judges the plan as a whole, after moves were found; it never changes it. The halts that need a
+//! look at the world (which drive is in the appliance, whether the synced folder is there) are made
+//! by whoever looks, and are told here, so that all of them read alike.
+
+use crate::plan::{Action, Plan};
+use crate::tree::{Folder, Node};
+use raspbox_protocol::info::DriveId;
+use raspbox_protocol::{Entry, RelPath};
+use std::fmt;
+
+/// From how many entries in the baseline on an empty side is suspicious.
+///
+/// A disk that isn't mounted is an empty folder. Below this number people do empty folders by hand,
+/// and the appliance still has the versions.
+pub const EMPTIED_FROM_ENTRIES: usize = 10;
+
+/// More deletions than this in one direction are always asked about (rule 7 of the design).
+pub const DELETIONS_MAX: usize = 1_000;
+
+/// More deletions than this part of the baseline's files are asked about (rule 7 of the design).
+pub const DELETIONS_MAX_PERCENT: usize = 25;
+
+/// Fewer deletions than this are never asked about, whatever part of the files they are: tidying up
+/// a small folder is everyday work.
+pub const DELETIONS_FROM: usize = 25;
+
+/// More replaced contents than this part of the baseline's files are asked about: this is what
+/// ransomware does, or a tool gone wrong.
+pub const CHANGES_MAX_PERCENT: usize = 50;
+
+/// Fewer replaced contents than this are never asked about, so that "replace all" in a small
+/// project goes through.
+pub const CHANGES_FROM: usize = 100;
+
+/// Which side a plan would change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// This workstation.
+    Local,
+    /// The appliance.
+    Remote,
+}
+
+/// What somebody has confirmed for this one sync.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowances {
+    /// Any number of deletions.
+    pub deletions: bool,
+    /// Any number of changes.
+    pub changes: bool,
+}
+
+/// A reason to stop before doing anything; it prints as what a person should read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// One side has nothing any more, so that everything would be deleted on the other.
+    #[error(
+        "{} is empty, though {entries} entries were in sync before. They would all be deleted \
+         {direction}. {NOTHING_DONE} If the folder was emptied on purpose, go on with: \
+         {CONFIRM_DELETIONS}",
+        other_side(*direction)
+    )]
+    Emptied {
+        /// The side where everything would be deleted: the one that still has it.
+        direction: Direction,
+        /// How many entries the baseline has.
+        entries: usize,
+    },
+    /// Many files would be deleted.
+    #[error(
+        "{deletions} of {files} files would be deleted {direction}{}. {NOTHING_DONE} If they were \
+         deleted on purpose, go on with: {CONFIRM_DELETIONS}",
+        such_as(examples)
+    )]
+    Deletions {
+        /// Where.
+        direction: Direction,
+        /// How many files and symlinks.
+        deletions: usize,
+        /// How many the baseline has.
+        files: usize,
+        /// The first of them.
+        examples: Vec<RelPath>,
+    },
+    /// Nearly everything would get another content.
+    #[error(
+        "{changes} of {files} files would be replaced {direction} by another content{}. \
+         {NOTHING_DONE} Look at some of them first, since this is also what malware does. If they \
+         are as they should be, go on with: {CONFIRM_CHANGES}",
+        such_as(examples)
+    )]
+    Changes {
+        /// Where.
+        direction: Direction,
+        /// How many files.
+        changes: usize,
+        /// How many files and symlinks the baseline has.
+        files: usize,
+        /// The first of them.
+        examples: Vec<RelPath>,
+    },
+    /// Another drive is in the appliance than the one that was paired.
+    #[error(
+        "the appliance has another drive ({found}) than the one that this folder is paired with \
+         ({expected}). {NOTHING_DONE} Plug the right drive back in; to use the new one, run \
+         'raspbox unpair' and pair again"
+    )]
+    DriveChanged {
+        /// The drive of the pairing.
+        expected: DriveId,
+        /// The drive that is there.
+        found: DriveId,
+    },
+    /// The synced folder, or the mark in it that says it is the one, is gone.
+    #[error(
+        "the synced folder on this computer isn't there, or isn't the one that was paired. \
+         {NOTHING_DONE} If it is on another disk, mount that; if it was moved, move it back; to \
+         begin anew, run 'raspbox unpair' and pair again"
+    )]
+    LocalRootGone,
+}
+
+const NOTHING_DONE: &str = "Nothing was done.";
+const CONFIRM_DELETIONS: &str = "raspbox sync --confirm-deletions";
+const CONFIRM_CHANGES: &str = "raspbox sync --confirm-changes";
+
+/// How many paths a halt shows.
+const EXAMPLES: usize = 2;
+
+/// Whether the plan may be carried out.
+///
+/// # Errors
+/// The first reason not to: an emptied side, then deletions, then changes, each for the remote side
+/// first.
+pub fn guard<B, L, R>(
+    plan: &Plan<L, R>,
+    baseline: &Folder<B>,
+    local: &Folder<L>,
+    remote: &Folder<R>,
+    allow: &Allowances,
+) -> Result<(), Halt> {
+    let files = files(baseline);
+    let push = Tally::of(&plan.push);
+    let pull = Tally::of(&plan.pull);
+    let sides = [
+        (Direction::Remote, push, local.children.is_empty()),
+        (Direction::Local, pull, remote.children.is_empty()),
+    ];
+    if !allow.deletions {
+        let entries = baseline.count();
+        for (direction, tally, emptied) in &sides {
+            if *emptied && entries >= EMPTIED_FROM_ENTRIES && tally.deletes_anything {
+                return Err(Halt::Emptied {
+                    direction: *direction,
+                    entries,
+                });
+            }
+        }
+        for (direction, tally, _) in &sides {
+            if too_many_deletions(tally.deleted.len(), files) {
+                return Err(Halt::Deletions {
+                    direction: *direction,
+                    deletions: tally.deleted.len(),
+                    files,
+                    examples: examples(&tally.deleted),
+                });
+            }
+        }
+    }
+    if !allow.changes {
+        for (direction, tally, _) in &sides {
+            if too_many_changes(tally.changed.len(), files) {
+                return Err(Halt::Changes {
+                    direction: *direction,
+                    changes: tally.changed.len(),
+                    files,
+                    examples: examples(&tally.changed),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn too_many_deletions(deletions: usize, files: usize) -> bool {
+    deletions > DELETIONS_MAX
+        || (deletions >= DELETIONS_FROM && deletions * 100 > files * DELETIONS_MAX_PERCENT)
+}
+
+fn too_many_changes(changes: usize, files: usize) -> bool {
+    changes >= CHANGES_FROM && changes * 100 > files * CHANGES_MAX_PERCENT
+}
+
+/// What counts in one direction.
+struct Tally<'a> {
+    /// Files and symlinks that go away; folders don't count, and moves neither.
+    deleted: Vec<&'a RelPath>,
+    /// Files that get another content.
+    changed: Vec<&'a RelPath>,
+    /// Whether anything goes away, folders included.
+    deletes_anything: bool,
+}
+
+impl<'a> Tally<'a> {
+    fn of<Here, There>(actions: &'a [Action<Here, There>]) -> Tally<'a> {
+        let mut tally = Tally {
+            deleted: Vec::new(),
+            changed: Vec::new(),
+            deletes_anything: false,
+        };
+        for action in actions {
+            match action {
+                Action::Delete { path, entry, .. } => {
+                    tally.deletes_anything = true;
+                    match entry {
+                        Entry::File(_) | Entry::Symlink(_) => tally.deleted.push(path),
+                        Entry::Folder => {}
+                    }
+                }
+                Action::Put {
+                    path,
+                    replaces: Some(_),
+                    ..
+                } => tally.changed.push(path),
+                Action::Put { replaces: None, .. }
+                | Action::SetMeta { .. }
+                | Action::Move { .. } => {}
+            }
+        }
+        tally
+    }
+}
+
+fn files<T>(folder: &Folder<T>) -> usize {
+    let count = |node: &Node<T>| match node {
+        Node::File(..) | Node::Symlink(..) => 1,
+        Node::Folder(folder, _) => files(folder),
+        Node::Unknown(_) => 0,
+    };
+    folder.children.values().map(count).sum()
+}
+
+fn examples(paths: &[&RelPath]) -> Vec<RelPath> {
+    paths.iter().take(EXAMPLES).copied().cloned().collect()
+}
+
+fn such_as(examples: &[RelPath]) -> String {
+    let names: Vec<String> = examples.iter().map(|path| format!("'{path}'")).collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!(" (such as {})", names.join(" and "))
+    }
+}
+
+fn other_side(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Local => "The appliance",
+        Direction::Remote => "The synced folder on this computer",
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Local => "on this computer",
+            Direction::Remote => "on the appliance",
+        })
+    }
+}

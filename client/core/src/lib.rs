@@ -6,6 +6,7 @@
 //! enumerated in a test and replayed in a simulation.
 
 pub mod guard;
+mod lane;
 pub mod names;
 pub mod plan;
 pub mod reconcile;
