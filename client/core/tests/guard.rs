@@ -1,0 +1,223 @@
+//! When the brakes are put on, at their edges, and what they say.
+
+use raspbox_core::guard::{Allowances, Direction, Halt, guard};
+use raspbox_core::reconcile::reconcile;
+use raspbox_core::renames::find_moves;
+use raspbox_core::tree::{Folder, Node};
+use raspbox_protocol::info::DriveId;
+use raspbox_protocol::{Digest, Entry, File, Mtime, RelPath};
+
+type Tree = Folder<()>;
+
+/// Files `f0`, `f1` … with these contents.
+fn files(contents: impl IntoIterator<Item = usize>) -> Tree {
+    let mut tree = Tree::default();
+    for (number, content) in contents.into_iter().enumerate() {
+        put(&mut tree, &format!("f{number:05}"), content);
+    }
+    tree
+}
+
+fn put(tree: &mut Tree, path: &str, content: usize) {
+    let file = File {
+        digest: Digest::of(&content.to_le_bytes()),
+        size: 8,
+        mtime: Mtime(0),
+        executable: false,
+    };
+    let path = RelPath::parse(path).expect("a good path");
+    tree.insert(&path, Node::new(Entry::File(file), ()))
+        .expect("the top is there");
+}
+
+fn halt_with(base: &Tree, local: &Tree, remote: &Tree, allow: Allowances) -> Option<Halt> {
+    let plan = find_moves(reconcile(base, local, remote));
+    guard(&plan, base, local, remote, &allow).err()
+}
+
+fn halt(base: &Tree, local: &Tree, remote: &Tree) -> Option<Halt> {
+    halt_with(base, local, remote, Allowances::default())
+}
+
+#[test]
+fn an_emptied_side_is_asked_about_from_ten_entries_on() {
+    for (entries, asked) in [(0, false), (9, false), (10, true), (500, true)] {
+        let (full, empty) = (files(0..entries), Tree::default());
+        let expected = |direction| asked.then_some(Halt::Emptied { direction, entries });
+        assert_eq!(halt(&full, &empty, &full), expected(Direction::Remote));
+        assert_eq!(halt(&full, &full, &empty), expected(Direction::Local));
+        assert_eq!(halt(&full, &empty, &empty), None, "nothing is deleted");
+        assert_eq!(halt(&empty, &full, &empty), None, "the first sync");
+    }
+}
+
+#[test]
+fn folders_alone_make_an_emptied_side_too() {
+    let mut full = Tree::default();
+    for number in 0..10 {
+        let name = format!("d{number}");
+        full.children
+            .insert(name.into(), Node::new(Entry::Folder, ()));
+    }
+    assert!(matches!(
+        halt(&full, &Tree::default(), &full),
+        Some(Halt::Emptied { entries: 10, .. })
+    ));
+}
+
+#[test]
+fn deletions_are_counted_in_each_direction() {
+    let check = |files_before: usize, deleted: usize, asked: bool| {
+        let (full, fewer) = (files(0..files_before), files(0..files_before - deleted));
+        for (local, remote, direction) in [
+            (&fewer, &full, Direction::Remote),
+            (&full, &fewer, Direction::Local),
+        ] {
+            let halt = halt(&full, local, remote);
+            match &halt {
+                Some(Halt::Deletions {
+                    direction: found,
+                    deletions,
+                    files,
+                    examples,
+                }) => {
+                    assert!(asked, "{halt:?}");
+                    assert_eq!(
+                        (*found, *deletions, *files),
+                        (direction, deleted, files_before)
+                    );
+                    assert_eq!(examples.len(), 2);
+                }
+                None => assert!(!asked, "{deleted} of {files_before}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    check(26, 24, false);
+    check(26, 25, true);
+    check(100, 25, false);
+    check(100, 26, true);
+    check(1_000, 250, false);
+    check(1_000, 251, true);
+    check(8_000, 1_000, false);
+    check(8_000, 1_001, true);
+}
+
+#[test]
+fn moves_are_no_deletions() {
+    let old = files(0..500);
+    let mut new = Tree::default();
+    for content in 0..500 {
+        put(&mut new, &format!("renamed{content}"), content);
+    }
+    assert_eq!(halt(&old, &new, &old), None);
+}
+
+#[test]
+fn everything_changed_at_once_is_asked_about() {
+    let check = |files_before: usize, changed: usize, asked: bool| {
+        let before = files(0..files_before);
+        let after = files((0..files_before).map(|n| if n < changed { n + 1_000_000 } else { n }));
+        for (local, remote, direction) in [
+            (&after, &before, Direction::Remote),
+            (&before, &after, Direction::Local),
+        ] {
+            match halt(&before, local, remote) {
+                Some(Halt::Changes {
+                    direction: found,
+                    changes,
+                    ..
+                }) => assert_eq!((asked, found, changes), (true, direction, changed)),
+                None => assert!(!asked, "{changed} of {files_before}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    check(100, 99, false);
+    check(100, 100, true);
+    check(200, 100, false);
+    check(200, 101, true);
+}
+
+#[test]
+fn what_was_confirmed_goes_through_and_nothing_else() {
+    let deletions = Allowances {
+        deletions: true,
+        changes: false,
+    };
+    let changes = Allowances {
+        deletions: false,
+        changes: true,
+    };
+    let (before, none) = (files(0..200), Tree::default());
+    let fewer = files(0..100);
+    let other = files(1_000..1_200);
+    for after in [&none, &fewer] {
+        assert_eq!(halt_with(&before, after, &before, deletions), None);
+        assert!(halt_with(&before, after, &before, changes).is_some());
+    }
+    assert_eq!(halt_with(&before, &other, &before, changes), None);
+    assert!(halt_with(&before, &other, &before, deletions).is_some());
+}
+
+#[test]
+fn a_halt_says_what_would_happen_and_how_to_go_on() {
+    let path = |text| RelPath::parse(text).expect("a good path");
+    let check = |halt: Halt, words: &[&str]| {
+        let text = halt.to_string();
+        for word in words.iter().chain(&["Nothing was done."]) {
+            assert!(text.contains(word), "{word:?} in {text:?}");
+        }
+        assert!(!text.contains("  "), "{text:?}");
+    };
+    check(
+        Halt::Emptied {
+            direction: Direction::Remote,
+            entries: 12,
+        },
+        &[
+            "The synced folder on this computer is empty",
+            "12 entries",
+            "deleted on the appliance.",
+            "raspbox sync --confirm-deletions",
+        ],
+    );
+    check(
+        Halt::Deletions {
+            direction: Direction::Local,
+            deletions: 30,
+            files: 40,
+            examples: vec![path("a"), path("b/c")],
+        },
+        &[
+            "30 of 40 files would be deleted on this computer (such as 'a' and 'b/c').",
+            "raspbox sync --confirm-deletions",
+        ],
+    );
+    check(
+        Halt::Changes {
+            direction: Direction::Remote,
+            changes: 101,
+            files: 200,
+            examples: vec![path("a")],
+        },
+        &[
+            "101 of 200 files",
+            "(such as 'a')",
+            "raspbox sync --confirm-changes",
+        ],
+    );
+    check(
+        Halt::DriveChanged {
+            expected: DriveId([1; 16]),
+            found: DriveId([2; 16]),
+        },
+        &[
+            "(0202",
+            "(0101",
+            "Plug the right drive back in",
+            "raspbox unpair",
+        ],
+    );
+    check(Halt::LocalRootGone, &["raspbox unpair"]);
+}
