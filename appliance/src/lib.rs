@@ -1,1 +1,32 @@
-//! The daemon.
+//! The daemon `raspboxd`: accounts, TLS and FTP over the store of `raspbox-store`.
+//!
+//! [`cli::run`] is the whole program. See `ARCHITECTURE.md` for the code map and the invariants.
+
+pub mod cli;
+
+mod accounts;
+mod announce;
+mod backend;
+mod config;
+mod datachan;
+mod devices;
+mod door;
+mod download;
+mod feeds;
+mod listing;
+mod permissions;
+mod pipe;
+mod place;
+mod ports;
+mod registry;
+mod reply;
+mod serve;
+mod session;
+mod shared;
+mod site;
+mod stamp;
+mod state;
+mod status;
+mod tls;
+mod upload;
+mod users;

@@ -1,0 +1,332 @@
+//! The command line.
+
+use crate::accounts::Accounts;
+use crate::config::{Fragment, load, state_default};
+use crate::permissions::Permissions;
+use crate::state::StateDir;
+use crate::status::Status;
+use crate::users::User;
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// The longest password that is read, in bytes.
+const PASSWORD_MAX_BYTES: u64 = 1024;
+
+/// Serves a folder to your own devices, over FTP with TLS.
+#[derive(Debug, Parser)]
+#[command(name = "raspboxd", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the daemon.
+    ///
+    /// Prints "listening on ADDRESS:PORT", "fingerprint SHA256" and, where there was no user yet,
+    /// "user NAME password PASSWORD", and then logs to standard error (RUST_LOG sets how much).
+    Serve {
+        /// The configuration; what the command line says counts more.
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// The folder to serve: the top of the drive.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        /// The address and port to listen on; port 0 takes any free one.
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+        /// Where certificate, users and devices are kept.
+        ///
+        /// Default: $STATE_DIRECTORY, else raspboxd in $XDG_STATE_HOME or ~/.local/state.
+        #[arg(long)]
+        state: Option<PathBuf>,
+    },
+    /// Shows or removes paired devices.
+    Device {
+        #[command(flatten)]
+        at: At,
+        #[command(subcommand)]
+        command: DeviceCommand,
+    },
+    /// Makes, shows or removes people who log in with a password.
+    User {
+        #[command(flatten)]
+        at: At,
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Looks at configurations.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Says what the daemon is doing. Exits with 3 where it isn't running.
+    Status {
+        #[command(flatten)]
+        at: At,
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct At {
+    /// The daemon's state directory.
+    ///
+    /// Default: $STATE_DIRECTORY, else raspboxd in $XDG_STATE_HOME or ~/.local/state.
+    #[arg(long, global = true)]
+    state: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum DeviceCommand {
+    /// Lists the devices that are paired.
+    List {
+        /// For scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Removes a device. Its connections end within two seconds.
+    Revoke {
+        /// Its name or its id.
+        device: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Makes a user, or gives one a new password.
+    Set {
+        /// The name to log in with.
+        name: String,
+        /// Reads the password from standard input, up to the first line break.
+        #[arg(long, required = true)]
+        password_stdin: bool,
+        /// What the user may do: e enter folders, l list, r read, a append, d delete, f rename,
+        /// m make folders, w write, M change the executable bit, T set times. "elr" only reads.
+        #[arg(long, default_value = "elradfmwMT")]
+        permissions: Permissions,
+    },
+    /// Lists the users of the state directory.
+    List,
+    /// Removes a user. Devices that it has paired stay; see 'device revoke'.
+    Remove {
+        /// Which.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Checks a configuration and says what is wrong, with its line.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// How the program ends.
+enum Exit {
+    Ok = 0,
+    Failed = 1,
+    NotRunning = 3,
+}
+
+/// The whole program. The arguments begin with the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failure; clap's code for wrong usage is 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match execute(cli.command) {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "raspboxd: {error:#}");
+            ExitCode::from(Exit::Failed as u8)
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Serve {
+            config,
+            folder,
+            listen,
+            state,
+        } => {
+            log();
+            let over = Fragment {
+                folder,
+                listen,
+                state,
+            };
+            crate::serve::serve(load(config.as_deref(), over)?)?;
+            Ok(Exit::Ok)
+        }
+        Command::Device { at, command } => device(&at, command),
+        Command::User { at, command } => user(&at, command),
+        Command::Config {
+            command: ConfigCommand::Check { file },
+        } => {
+            let state = Some(PathBuf::from("/"));
+            load(
+                Some(&file),
+                Fragment {
+                    state,
+                    ..Fragment::default()
+                },
+            )?;
+            print(&format!("{}: good\n", file.display()));
+            Ok(Exit::Ok)
+        }
+        Command::Status { at, json } => status(&at, json),
+    }
+}
+
+/// libunftp puts its arguments into tracing spans, credentials' names among them: never shown,
+/// whatever RUST_LOG says.
+fn log() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .from_env_lossy()
+        .add_directive("libunftp=off".parse().expect("a directive"));
+    // Fails where the process has one already: the tests'.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+}
+
+impl At {
+    fn open(&self) -> anyhow::Result<StateDir> {
+        let path = self.state.clone().or_else(state_default);
+        let path = path.context("no state directory: give --state DIR")?;
+        if !path.is_dir() {
+            bail!(
+                "{}: no such state directory; give the daemon's with --state DIR",
+                path.display()
+            );
+        }
+        StateDir::open(path)
+    }
+
+    fn accounts(&self) -> anyhow::Result<Accounts> {
+        Accounts::open(self.open()?, Vec::new())
+    }
+}
+
+fn device(at: &At, command: DeviceCommand) -> anyhow::Result<Exit> {
+    let accounts = at.accounts()?;
+    match command {
+        DeviceCommand::List { json } => {
+            let devices = accounts.devices();
+            if json {
+                let shown = devices.iter().map(|device| {
+                    serde_json::json!({
+                        "id": device.id, "name": device.name, "user": device.user,
+                        "permissions": device.permissions, "created": device.created,
+                    })
+                });
+                let shown: Vec<_> = shown.collect();
+                print(&format!("{}\n", serde_json::to_string_pretty(&shown)?));
+            } else if devices.is_empty() {
+                print("no device is paired\n");
+            } else {
+                for device in devices {
+                    print(&format!(
+                        "{}  {}  (paired by {}, may {})\n",
+                        device.id, device.name, device.user, device.permissions
+                    ));
+                }
+            }
+        }
+        DeviceCommand::Revoke { device } => {
+            let Some(revoked) = accounts.revoke(&device)? else {
+                bail!("no device has the name or id {device:?}; see 'raspboxd device list'");
+            };
+            print(&format!("revoked {} ({})\n", revoked.name, revoked.id));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn user(at: &At, command: UserCommand) -> anyhow::Result<Exit> {
+    match command {
+        UserCommand::Set {
+            name,
+            password_stdin: _,
+            permissions,
+        } => {
+            // Users may be made before the daemon's first start.
+            let path = at.state.clone().or_else(state_default);
+            let dir = StateDir::open(path.context("no state directory: give --state DIR")?)?;
+            let mut password = String::new();
+            std::io::stdin()
+                .take(PASSWORD_MAX_BYTES)
+                .read_to_string(&mut password)
+                .context("cannot read the password")?;
+            let password = password.lines().next().unwrap_or_default();
+            if password.is_empty() {
+                bail!("the password on standard input is empty");
+            }
+            let user = User::new(&name, password, permissions)?;
+            Accounts::open(dir, Vec::new())?.set_user(user)?;
+            print(&format!("user {name} may {permissions}\n"));
+        }
+        UserCommand::List => {
+            for user in at.accounts()?.users() {
+                print(&format!("{}  (may {})\n", user.name, user.permissions));
+            }
+        }
+        UserCommand::Remove { name } => {
+            if !at.accounts()?.remove_user(&name)? {
+                bail!("there is no user {name:?}; see 'raspboxd user list'");
+            }
+            print(&format!("removed {name}\n"));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn status(at: &At, json: bool) -> anyhow::Result<Exit> {
+    let Some(status) = Status::read(&at.open()?)? else {
+        print(if json {
+            "null\n"
+        } else {
+            "raspboxd isn't running here\n"
+        });
+        return Ok(Exit::NotRunning);
+    };
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
+    } else {
+        print(&format!("{status}\n"));
+        print(&format!(
+            "serving {}\nfingerprint {}\n",
+            status.folder, status.fingerprint
+        ));
+        for name in &status.online {
+            print(&format!("online {name}\n"));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Prints to standard output; whoever reads it may have gone.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,391 @@
+//! Settings: what the file says and what the command line says, merged and checked.
+
+use crate::registry::Caps;
+use crate::users::User;
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+
+/// Where FTP clients look, on every IPv4 address.
+///
+/// Not `[::]`: an IPv4 client would then be an IPv6 one to libunftp, and PASV ends such a session.
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 21);
+
+/// Above the ports that Linux gives to outgoing connections (32768–60999 in
+/// `net.ipv4.ip_local_port_range`), so that these can't be in the way.
+const PASSIVE_PORTS_DEFAULT: RangeInclusive<u16> = 61000..=61999;
+const EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;
+
+/// Everything that `serve` needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// The folder that is served: the top of the drive.
+    pub(crate) folder: PathBuf,
+    /// The address of the control connection.
+    pub(crate) listen: SocketAddr,
+    /// Where certificate, users and devices are kept.
+    pub(crate) state: PathBuf,
+    /// Whether both channels must be encrypted.
+    pub(crate) tls: TlsPolicy,
+    /// The ports of data connections.
+    pub(crate) passive_ports: RangeInclusive<u16>,
+    /// Users of the config.
+    pub(crate) users: Vec<User>,
+    /// How many sessions there may be.
+    pub(crate) caps: Caps,
+    /// How long a connection may take to log in.
+    pub(crate) login_deadline: Duration,
+    /// How long a session, and a transfer, may stand still.
+    pub(crate) idle_timeout: Duration,
+    /// What always stays free on the drive.
+    pub(crate) floor_bytes: u64,
+    /// Whether it is announced in the network.
+    pub(crate) announce: Announce,
+}
+
+/// Whether TLS must be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TlsPolicy {
+    /// On both channels.
+    Required,
+    /// For clients that can't: passwords and files go over the network for all to read.
+    Optional,
+}
+
+/// Where mDNS announces the appliance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Announce {
+    /// In every network that it listens on.
+    On,
+    /// Nowhere.
+    Off,
+    /// To this machine only, for tests.
+    Loopback,
+}
+
+/// What a source of settings says; the command line is one, too.
+#[derive(Debug, Default)]
+pub(crate) struct Fragment {
+    /// `--folder`
+    pub(crate) folder: Option<PathBuf>,
+    /// `--listen`
+    pub(crate) listen: Option<SocketAddr>,
+    /// `--state`
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// The file as it is written. Every key is optional; one that isn't known is an error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    folder: Option<PathBuf>,
+    listen: Option<Spanned<SocketAddr>>,
+    state: Option<PathBuf>,
+    tls: Option<TlsPolicy>,
+    passive_ports: Option<Spanned<String>>,
+    announce: Option<Announce>,
+    keep_free_mib: Option<u32>,
+    #[serde(default)]
+    limits: Limits,
+    #[serde(default)]
+    user: Vec<Spanned<User>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    max_sessions: Option<Spanned<usize>>,
+    max_sessions_per_address: Option<Spanned<usize>>,
+    login_deadline_s: Option<Spanned<u64>>,
+    idle_timeout_s: Option<Spanned<u64>>,
+}
+
+/// Settings that can't be used; says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file can't be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line of the file isn't right.
+    #[error("{} line {line}: {what}", path.display())]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Nothing says which folder to serve.
+    #[error("no folder to serve: give --folder DIR, or 'folder = \"/srv/raspbox\"' in the config")]
+    NoFolder,
+    /// Nothing says where to keep the state, and there is no home directory either.
+    #[error(
+        "no state directory: give --state DIR, or 'state = \"/var/lib/raspbox\"' in the config"
+    )]
+    NoState,
+}
+
+/// Merges the command line over the file, where there is one, and checks the result.
+pub(crate) fn load(file: Option<&Path>, over: Fragment) -> Result<Settings, ConfigError> {
+    let Some(path) = file else {
+        return settle(File::default(), over, &|_, what| {
+            unreachable!("an empty file is right: {what}")
+        });
+    };
+    let read = |source| ConfigError::Read {
+        path: path.into(),
+        source,
+    };
+    let text = std::fs::read_to_string(path).map_err(read)?;
+    // Editors of other systems put a byte order mark there.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let at = |offset: usize, what: String| ConfigError::Line {
+        path: path.into(),
+        line: text[..offset.min(text.len())].matches('\n').count() + 1,
+        what,
+    };
+    let file = toml::from_str(text).map_err(|error: toml::de::Error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        at(offset, error.message().replace('\n', " "))
+    })?;
+    settle(file, over, &at)
+}
+
+fn settle(
+    file: File,
+    over: Fragment,
+    at: &dyn Fn(usize, String) -> ConfigError,
+) -> Result<Settings, ConfigError> {
+    let listen = match &file.listen {
+        Some(listen) if is_dual_stack(*listen.get_ref()) && over.listen.is_none() => {
+            return Err(at(
+                listen.span().start,
+                "listen = \"[::]:…\" breaks PASV for IPv4 clients; use \"0.0.0.0:21\", or one \
+                 IPv6 address of this machine"
+                    .into(),
+            ));
+        }
+        Some(listen) => Some(*listen.get_ref()),
+        None => None,
+    };
+    let listen = over.listen.or(listen).unwrap_or(LISTEN_DEFAULT);
+    let passive_ports = match &file.passive_ports {
+        None => PASSIVE_PORTS_DEFAULT,
+        Some(text) => ports(text.get_ref()).map_err(|what| at(text.span().start, what))?,
+    };
+    let mut users = Vec::new();
+    for user in file.user {
+        let start = user.span().start;
+        user.get_ref().check().map_err(|what| at(start, what))?;
+        users.push(user.into_inner());
+    }
+    let limit = |limit: Option<Spanned<usize>>, name: &str, default| match limit {
+        Some(limit) if *limit.get_ref() == 0 => {
+            Err(at(limit.span().start, format!("{name} must be at least 1")))
+        }
+        Some(limit) => Ok(limit.into_inner()),
+        None => Ok(default),
+    };
+    let seconds = |limit: Option<Spanned<u64>>, name: &str, default| match limit {
+        Some(limit) if !(1..=86_400).contains(limit.get_ref()) => Err(at(
+            limit.span().start,
+            format!("{name} must be 1 to 86400 seconds"),
+        )),
+        Some(limit) => Ok(Duration::from_secs(limit.into_inner())),
+        None => Ok(Duration::from_secs(default)),
+    };
+    let limits = file.limits;
+    Ok(Settings {
+        folder: over.folder.or(file.folder).ok_or(ConfigError::NoFolder)?,
+        listen,
+        state: over
+            .state
+            .or(file.state)
+            .or_else(state_default)
+            .ok_or(ConfigError::NoState)?,
+        tls: file.tls.unwrap_or(TlsPolicy::Required),
+        passive_ports,
+        users,
+        caps: Caps {
+            sessions_max: limit(limits.max_sessions, "max_sessions", 64)?,
+            sessions_per_address_max: limit(
+                limits.max_sessions_per_address,
+                "max_sessions_per_address",
+                16,
+            )?,
+        },
+        login_deadline: seconds(limits.login_deadline_s, "login_deadline_s", 20)?,
+        idle_timeout: seconds(limits.idle_timeout_s, "idle_timeout_s", 300)?,
+        floor_bytes: u64::from(file.keep_free_mib.unwrap_or(64)) << 20,
+        announce: file.announce.unwrap_or(if listen.ip().is_loopback() {
+            Announce::Off
+        } else {
+            Announce::On
+        }),
+    })
+}
+
+fn is_dual_stack(listen: SocketAddr) -> bool {
+    listen.is_ipv6() && listen.ip().is_unspecified()
+}
+
+fn ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let parsed = text.split_once('-').and_then(|(first, last)| {
+        let ports = first.trim().parse().ok()?..=last.trim().parse().ok()?;
+        (*ports.start() >= 1024 && ports.start() <= ports.end()).then_some(ports)
+    });
+    let ports = parsed.ok_or_else(|| {
+        format!("passive_ports = {text:?}: write a range above 1023, like \"61000-61999\"")
+    })?;
+    let apart = ports.end() < EPHEMERAL_PORTS.start() || ports.start() > EPHEMERAL_PORTS.end();
+    if apart {
+        Ok(ports)
+    } else {
+        Err(format!(
+            "passive_ports = {text:?}: the system gives 32768-60999 to outgoing connections; \
+             choose a range outside, like \"61000-61999\""
+        ))
+    }
+}
+
+/// systemd's state directory of the unit, else the user's own by the XDG base directory
+/// specification.
+pub(crate) fn state_default() -> Option<PathBuf> {
+    let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(paths) = var("STATE_DIRECTORY") {
+        // Several are separated by colons (systemd.exec(5)); ours has one.
+        return paths.to_str()?.split(':').next().map(PathBuf::from);
+    }
+    let base = match var("XDG_STATE_HOME") {
+        Some(base) => PathBuf::from(base),
+        None => PathBuf::from(var("HOME")?).join(".local/state"),
+    };
+    Some(base.join("raspboxd"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Announce, Fragment, Settings, TlsPolicy, load};
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("raspbox.toml");
+        std::fs::write(&path, text).unwrap();
+        let over = Fragment {
+            state: Some("/state".into()),
+            ..Fragment::default()
+        };
+        load(Some(&path), over).map_err(|error| {
+            let error = error.to_string();
+            let (_, error) = error.split_once("raspbox.toml ").unwrap_or(("", &error));
+            error.to_owned()
+        })
+    }
+
+    #[test]
+    fn a_folder_is_enough() {
+        let settings = read("folder = '/srv/raspbox'").unwrap();
+        assert_eq!(settings.folder, PathBuf::from("/srv/raspbox"));
+        assert_eq!(settings.listen.to_string(), "0.0.0.0:21");
+        assert_eq!(settings.tls, TlsPolicy::Required);
+        assert_eq!(settings.announce, Announce::On);
+        assert_eq!(
+            (
+                settings.caps.sessions_max,
+                settings.caps.sessions_per_address_max
+            ),
+            (64, 16)
+        );
+        assert_eq!(settings.login_deadline, Duration::from_secs(20));
+    }
+
+    #[test]
+    fn everything_can_be_said_also_on_windows() {
+        let settings = read(
+            "\u{feff}folder = '/srv'\r\nlisten = '127.0.0.1:2121'\r\ntls = 'optional'\r\n\
+             passive_ports = '20000-20099'\r\nkeep_free_mib = 0\r\n[limits]\r\nmax_sessions = 3\r\n\
+             max_sessions_per_address = 2\r\nlogin_deadline_s = 1\r\nidle_timeout_s = 9\r\n",
+        )
+        .unwrap();
+        assert_eq!(settings.listen.port(), 2121);
+        assert_eq!(settings.tls, TlsPolicy::Optional);
+        assert_eq!(settings.announce, Announce::Off, "nobody else can reach it");
+        assert_eq!(settings.passive_ports, 20000..=20099);
+        assert_eq!(settings.floor_bytes, 0);
+        assert_eq!(
+            (
+                settings.caps.sessions_max,
+                settings.caps.sessions_per_address_max
+            ),
+            (3, 2)
+        );
+        assert_eq!(settings.idle_timeout, Duration::from_secs(9));
+    }
+
+    #[test]
+    fn mistakes_are_shown_with_their_line() {
+        let check = |text: &str, expect: &str| {
+            let error = read(text).unwrap_err();
+            assert!(error.starts_with(expect), "{text:?}: {error}");
+        };
+        check(
+            "folder = '/srv'\nlissten = '0.0.0.0:21'",
+            "line 2: unknown field `lissten`",
+        );
+        check(
+            "folder = '/srv'\n\ntls = 'no'",
+            "line 3: unknown variant `no`",
+        );
+        check(
+            "folder = '/srv'\nlisten = 'here'",
+            "line 2: invalid socket address",
+        );
+        check(
+            "folder = '/srv'\nlisten = '[::]:21'",
+            "line 2: listen = \"[::]:…\" breaks PASV",
+        );
+        check(
+            "folder = '/s'\npassive_ports = '40000-40100'",
+            "line 2: passive_ports = ",
+        );
+        check(
+            "folder = '/s'\npassive_ports = '60000-61100'",
+            "line 2: passive_ports = ",
+        );
+        check(
+            "folder = '/s'\npassive_ports = 'x'",
+            "line 2: passive_ports = ",
+        );
+        check(
+            "folder = '/s'\n[limits]\nmax_sessions = 0",
+            "line 3: max_sessions must be",
+        );
+        check(
+            "folder = '/s'\n[limits]\nidle_timeout_s = 0",
+            "line 3: idle_timeout_s must be",
+        );
+        check(
+            "folder = '/s'\n[[user]]\nname = 'a'\npassword_hash = 'secret'",
+            "line 2: user \"a\": password_hash is no argon2",
+        );
+        check(
+            "folder = '/s'\n[[user]]\nname = 'a'\npassword_hash = 'x'\npermissions = 'elx'",
+            "line 5: 'x' is no permission",
+        );
+        check("folder = '/s\n", "line 1: ");
+        check("", "no folder to serve");
+    }
+}

@@ -1,0 +1,271 @@
+//! The accept loop, and the thread on which a session runs.
+//!
+//! Each session has a thread and a runtime of its own. libunftp spawns tasks that nobody can abort:
+//! the control loop, each data connection (whose TLS handshake has no deadline and holds the
+//! session's lock), each STAT. Dropping the session's runtime ends all of them, whatever state they
+//! are in; a panic in one stays in its session; the store may be called right there, since only
+//! this session waits; and a Pi's four cores encrypt for four clients.
+
+use crate::accounts::Gate;
+use crate::backend::Backend;
+use crate::config::TlsPolicy;
+use crate::ports::{Ports, SessionPorts};
+use crate::registry::Full;
+use crate::session::{Phase, Session};
+use crate::shared::Shared;
+use crate::site::SITES;
+use libunftp::options::{ActivePassiveMode, FtpsRequired, PassiveHost};
+use libunftp::{Server, ServerBuilder};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+
+/// How long to wait where no connection can be accepted for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a session is looked at.
+const GUARD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a session's last reply has to reach its peer before the socket is shut down.
+const LAST_REPLY: Duration = Duration::from_millis(500);
+
+/// How long a transfer may go on after its control connection has gone, or in a shutdown.
+pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a session may do nothing that we can see.
+///
+/// libunftp ends idle sessions itself, but not one whose control loop hangs, and it doesn't tell us
+/// of a NOOP. So this is long, and ends what nothing else does.
+const QUIET_MAX: Duration = Duration::from_secs(3600);
+
+/// The smallest stack that served every request of the tests with room to spare, times four.
+const STACK_BYTES: usize = 1 << 20;
+
+/// Accepts connections for as long as it is polled.
+pub(crate) async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
+    let ports = Arc::new(Ports::new());
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => match stream.into_std() {
+                Ok(stream) => admit(stream, peer, &shared, &ports),
+                Err(error) => tracing::warn!(%peer, %error, "connection lost"),
+            },
+            Err(error) => {
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM stay true for a while; the connection waits in
+                // the kernel. Trying again at once would only burn the processor.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ports: &Arc<Ports>) {
+    let tls_required = shared.settings.tls == TlsPolicy::Required;
+    let admitted = shared.registry.admit(peer, |id| {
+        // Replies are small and awaited: 22 small files/s became 1,500 with this (DESIGN.md).
+        stream.set_nodelay(true)?;
+        Ok(Session::new(id, peer, stream.try_clone()?, tls_required))
+    });
+    let session = match admitted {
+        Ok(Ok(session)) => session,
+        Ok(Err(error)) => return tracing::warn!(%peer, %error, "connection refused"),
+        Err(full) => return refuse(stream, peer, full),
+    };
+    let (id, shared_here, ports) = (session.id, Arc::clone(shared), Arc::clone(ports));
+    let spawned = std::thread::Builder::new()
+        .name(format!("session-{id}"))
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let leave = Leave {
+                shared: shared_here,
+                session,
+            };
+            run(&leave.shared, &leave.session, stream, ports);
+        });
+    if let Err(error) = spawned {
+        tracing::error!(%peer, %error, "no thread for a session");
+        shared.registry.remove(id);
+    }
+}
+
+fn refuse(mut stream: TcpStream, peer: SocketAddr, full: Full) {
+    tracing::warn!(%peer, %full, "connection refused");
+    // The socket's buffer is empty, so this doesn't block.
+    let _ = write!(stream, "421 {full}\r\n");
+}
+
+/// Leaves the registry when the thread ends, also by a panic.
+struct Leave {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.session.close("disconnected");
+        self.shared.registry.remove(self.session.id);
+    }
+}
+
+fn run(shared: &Arc<Shared>, session: &Arc<Session>, stream: TcpStream, ports: Arc<Ports>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return tracing::error!(peer = %session.peer, %error, "no runtime for a session");
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            result = serve(shared, session, stream, ports) => {
+                if let Err(error) = result {
+                    tracing::warn!(session = session.id, %error, "session failed");
+                }
+                // What still runs has lost its control connection. A transfer may end, and tell it
+                // to nobody.
+                session.drain();
+                let _ = tokio::time::timeout(DRAIN_DEADLINE, idle(session)).await;
+            }
+            () = guard(shared, session) => {}
+        }
+    });
+    session.close("disconnected");
+    // Doesn't wait for blocking work, of which a session's runtime has none.
+    runtime.shutdown_background();
+}
+
+async fn serve(
+    shared: &Arc<Shared>,
+    session: &Arc<Session>,
+    stream: TcpStream,
+    ports: Arc<Ports>,
+) -> anyhow::Result<()> {
+    let stream = tokio::net::TcpStream::from_std(stream)?;
+    server(shared, session, ports)?.service(stream).await?;
+    Ok(())
+}
+
+/// libunftp, set up for one session.
+fn server(
+    shared: &Arc<Shared>,
+    session: &Arc<Session>,
+    ports: Arc<Ports>,
+) -> anyhow::Result<Server<Backend, crate::accounts::Account>> {
+    let gate = Arc::new(Gate {
+        accounts: Arc::clone(&shared.accounts),
+        session: Arc::clone(session),
+    });
+    let backend = Backend {
+        shared: Arc::clone(shared),
+        session: Arc::clone(session),
+    };
+    let required = match shared.settings.tls {
+        TlsPolicy::Required => FtpsRequired::All,
+        TlsPolicy::Optional => FtpsRequired::None,
+    };
+    let builder = ServerBuilder::with_user_detail_provider(
+        Box::new(move || backend.clone()),
+        Arc::clone(&gate) as Arc<_>,
+    )
+    .authenticator(gate)
+    .greeting("raspbox")
+    .ftps_manual::<std::path::PathBuf>(shared.identity.server_config(session))
+    .ftps_required(required, required)
+    .active_passive_mode(ActivePassiveMode::PassiveOnly)
+    .passive_host(PassiveHost::FromConnection)
+    .passive_ports(shared.settings.passive_ports.clone())
+    .binder(SessionPorts {
+        session: Arc::clone(session),
+        ports,
+    })
+    .idle_session_timeout(shared.settings.idle_timeout.as_secs())
+    // It would log paths and names for each command; what matters is logged here.
+    .logger(slog::Logger::root(slog::Discard, slog::o!()));
+    let builder = SITES.into_iter().fold(builder, |builder, (word, site)| {
+        builder.site_command(word, site)
+    });
+    Ok(builder.build()?)
+}
+
+/// Watches over a session, and returns when it must end.
+async fn guard(shared: &Shared, session: &Arc<Session>) {
+    let login_deadline =
+        tokio::time::Instant::from_std(session.since) + shared.settings.login_deadline;
+    let mut deadline = Box::pin(tokio::time::sleep_until(login_deadline));
+    let mut waits_for_login = true;
+    let mut draining = Box::pin(drained(session));
+    loop {
+        tokio::select! {
+            () = &mut deadline, if waits_for_login => {
+                if session.account().is_none() {
+                    return session.close("no login in time");
+                }
+                waits_for_login = false;
+            }
+            () = session.reached(Phase::Closed) => return,
+            () = &mut draining => return session.close("drained"),
+            () = tokio::time::sleep(GUARD_INTERVAL) => {
+                let now = Instant::now();
+                if session.is_stuck(now) {
+                    return session.close("a data connection hangs");
+                }
+                if session.quiet(now) > QUIET_MAX.max(shared.settings.idle_timeout) {
+                    return session.close("idle");
+                }
+            }
+        }
+    }
+}
+
+/// Returns when a session that drains has said its last.
+async fn drained(session: &Session) {
+    session.reached(Phase::Draining).await;
+    idle(session).await;
+    tokio::time::sleep(LAST_REPLY).await;
+}
+
+/// Returns when no transfer runs.
+async fn idle(session: &Session) {
+    while session.transfers() > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Connects to ourselves and waits for the greeting: whether the accept loop lives.
+pub(crate) async fn probe(shared: &Shared, address: SocketAddr) -> io::Result<()> {
+    let mut target = address;
+    if target.ip().is_unspecified() {
+        target.set_ip(match target {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let socket = match target {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.bind(SocketAddr::new(target.ip(), 0))?;
+    let from = socket.local_addr()?;
+    shared.registry.expect_probe(from);
+    let greeting = async {
+        let stream = socket.connect(target).await?;
+        let mut greeting = [0; 3];
+        let mut stream = stream;
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut greeting).await?;
+        io::Result::Ok(greeting)
+    };
+    let result = tokio::time::timeout(Duration::from_secs(10), greeting).await;
+    shared.registry.forget_probe(from);
+    match result {
+        Ok(Ok(greeting)) if &greeting == b"220" => Ok(()),
+        Ok(Ok(_)) => Err(io::ErrorKind::InvalidData.into()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}

@@ -1,0 +1,199 @@
+//! What a client retrieves: files, and the contents of a list of wants.
+
+use crate::pipe::{advise, send_file, within};
+use crate::reply::{Trouble, peer_trouble};
+use crate::session::Session;
+use crate::shared::Shared;
+use raspbox_protocol::RelPath;
+use raspbox_protocol::commit::{DATA, Outcome, Refusal, ResultFrame};
+use raspbox_protocol::want::{ContentFrame, Want};
+use raspbox_protocol::wire::{Frame, FrameWriter, to_bytes};
+use raspbox_store::{Store, StoreError};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// Sends a file from a position on.
+pub(crate) async fn get_file<W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Arc<Shared>,
+    session: &Session,
+    path: &RelPath,
+    position: u64,
+    output: &mut W,
+) -> Result<u64, Trouble> {
+    let mut file = shared.store.read(path)?;
+    if position > 0 {
+        let failed = |error: io::Error| Trouble::local(format!("{path}: {error}"));
+        if position > file.metadata().map_err(failed)?.len() {
+            return Err(StoreError::Range(path.clone()).into());
+        }
+        file.seek(SeekFrom::Start(position)).map_err(failed)?;
+    }
+    let bytes = send_file(shared, session, file, output).await?;
+    tracing::debug!(session = session.id, %path, bytes, position, "sent");
+    Ok(bytes)
+}
+
+/// Sends bytes that are there already.
+pub(crate) async fn get_bytes<W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Shared,
+    bytes: &[u8],
+    position: u64,
+    output: &mut W,
+) -> Result<u64, Trouble> {
+    let start = usize::try_from(position)
+        .unwrap_or(usize::MAX)
+        .min(bytes.len());
+    let rest = &bytes[start..];
+    within(shared, output.write_all(rest))
+        .await
+        .map_err(|error| peer_trouble(&error))?;
+    Ok(rest.len() as u64)
+}
+
+/// The outcomes of a commit as a stream of frames.
+pub(crate) fn result_bytes(outcomes: Vec<Outcome>) -> Vec<u8> {
+    let outcomes = outcomes.into_iter().map(ResultFrame::Outcome);
+    to_bytes(&outcomes.chain([ResultFrame::End]).collect::<Vec<_>>())
+}
+
+/// Sends the contents of a list of wants, many small ones in one piece.
+pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Arc<Shared>,
+    session: &Session,
+    wants: &[Want],
+    output: &mut W,
+) -> Result<u64, Trouble> {
+    let mut buffer = session.buffer();
+    // Room for one piece behind what is short of a piece.
+    let mut out = Vec::with_capacity(2 * buffer.len() + 64);
+    let mut sent = 0;
+    for want in wants {
+        let mut content = Content::open(&shared.store, want, &mut out);
+        while let Some(open) = content.take() {
+            content = open.next(&mut buffer, &mut out);
+            if out.len() >= buffer.len() {
+                sent += flush(shared, &mut out, output).await?;
+            }
+        }
+    }
+    put(&mut out, &ContentFrame::End);
+    sent += flush(shared, &mut out, output).await?;
+    session.give_back(buffer);
+    tracing::debug!(
+        session = session.id,
+        wants = wants.len(),
+        bytes = sent,
+        "sent"
+    );
+    Ok(sent)
+}
+
+/// A content that has begun and isn't finished.
+struct Content {
+    file: File,
+    left_bytes: u64,
+}
+
+impl Content {
+    /// Begins a want's content, or refuses it.
+    fn open(store: &Store, want: &Want, out: &mut Vec<u8>) -> Option<Content> {
+        match store.read_version(want) {
+            Ok((file, left_bytes)) => {
+                if left_bytes > (1 << 20) {
+                    advise(&file);
+                }
+                put(
+                    out,
+                    &ContentFrame::Begin {
+                        len_bytes: left_bytes,
+                    },
+                );
+                Some(Content { file, left_bytes })
+            }
+            Err(error) => {
+                put(out, &ContentFrame::Refused(refusal(&error)));
+                None
+            }
+        }
+    }
+
+    /// Adds the next piece, or what ends the content.
+    ///
+    /// What was promised is never padded: a file that is shorter was changed by somebody else.
+    fn next(mut self, buffer: &mut [u8], out: &mut Vec<u8>) -> Option<Content> {
+        if self.left_bytes == 0 {
+            put(out, &ContentFrame::Done);
+            return None;
+        }
+        let most = usize::try_from(self.left_bytes)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        match self.file.read(&mut buffer[..most]) {
+            Ok(0) => {
+                put(out, &ContentFrame::Refused(Refusal::Changed));
+                None
+            }
+            Ok(len) => {
+                FrameWriter::new(out)
+                    .write_raw(DATA, &buffer[..len])
+                    .expect("writing to memory doesn't fail");
+                self.left_bytes -= len as u64;
+                Some(self)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Some(self),
+            Err(error) => {
+                tracing::error!(%error, "the drive failed");
+                put(
+                    out,
+                    &ContentFrame::Refused(Refusal::Failed(error.to_string())),
+                );
+                None
+            }
+        }
+    }
+}
+
+fn put(out: &mut Vec<u8>, frame: &impl Frame) {
+    FrameWriter::new(out)
+        .write(frame)
+        .expect("writing to memory doesn't fail");
+}
+
+async fn flush<W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Shared,
+    out: &mut Vec<u8>,
+    output: &mut W,
+) -> Result<u64, Trouble> {
+    within(shared, output.write_all(out))
+        .await
+        .map_err(|error| peer_trouble(&error))?;
+    let sent = out.len() as u64;
+    out.clear();
+    Ok(sent)
+}
+
+/// Why a want isn't answered with a content.
+fn refusal(error: &StoreError) -> Refusal {
+    match error {
+        StoreError::NotFound(_)
+        | StoreError::NoParent(_)
+        | StoreError::NotAFile(_)
+        | StoreError::NotAFolder(_)
+        | StoreError::Exists(_)
+        | StoreError::NotEmpty(_)
+        | StoreError::Changed(_)
+        | StoreError::Range(_) => Refusal::Changed,
+        StoreError::CannotHold { why, .. } => Refusal::Name(why.clone()),
+        StoreError::NoSpace => Refusal::NoSpace,
+        StoreError::NotNow(_) => Refusal::NotNow,
+        StoreError::Request(_)
+        | StoreError::BadRequest(_)
+        | StoreError::Io { .. }
+        | StoreError::Journal(_) => {
+            tracing::error!(%error, "the store failed");
+            Refusal::Failed(error.to_string())
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The streams that the store makes on a thread of its own: tree, changes and events.
+
+use crate::pipe::{Sender, channel, within};
+use crate::reply::{Trouble, peer_trouble};
+use crate::session::{Phase, Session};
+use crate::shared::Shared;
+use raspbox_protocol::Cursor;
+use raspbox_protocol::feed::{BEAT_INTERVAL, FeedFrame};
+use raspbox_protocol::wire::{FrameWriter, to_bytes};
+use raspbox_store::FeedError;
+use std::io::{self, Write};
+use std::sync::Arc;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// How many bytes of frames travel together from the store's thread to the socket.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Sends the tree (`None`) or what changed since a cursor, up to the mark; returns the mark's cursor
+/// and the bytes.
+pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Arc<Shared>,
+    since: Option<Cursor>,
+    with_head: bool,
+    output: &mut W,
+) -> Result<(Cursor, u64), Trouble> {
+    let (to_socket, mut from_store) = channel::<Vec<u8>>();
+    let store = shared.store.clone();
+    let making = shared.main.spawn_blocking(move || {
+        let mut batch = Batch {
+            bytes: Vec::new(),
+            to_socket,
+        };
+        let mark = store.feed(since, &mut |frame| match frame {
+            FeedFrame::Head { .. } if !with_head => Ok(()),
+            frame => batch.add(&frame),
+        })?;
+        batch.send().map_err(FeedError::Sink)?;
+        Ok(mark)
+    });
+    let mut bytes = 0;
+    let mut sent = Ok(());
+    while let Some(batch) = from_store.recv().await {
+        bytes += batch.len() as u64;
+        sent = within(shared, output.write_all(&batch)).await;
+        if sent.is_err() {
+            break;
+        }
+    }
+    // Lets a store that has more to send fail, and so end.
+    drop(from_store);
+    let made: Result<Cursor, FeedError> = match making.await {
+        Ok(made) => made,
+        Err(error) => return Err(Trouble::local(error.to_string())),
+    };
+    sent.map_err(|error| peer_trouble(&error))?;
+    within(shared, output.flush())
+        .await
+        .map_err(|error| peer_trouble(&error))?;
+    Ok((made?, bytes))
+}
+
+/// Sends what changed since a cursor, and goes on as changes happen until the session ends.
+pub(crate) async fn send_events<W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Arc<Shared>,
+    session: &Session,
+    since: Cursor,
+    output: &mut W,
+) -> Result<u64, Trouble> {
+    let mut changes = shared.changes.clone();
+    let (mut at, mut bytes, mut with_head) = (since, 0, true);
+    loop {
+        // Seen before the store is read: what happens meanwhile wakes us again.
+        changes.borrow_and_update();
+        let (mark, sent) = send_feed(shared, Some(at), with_head, output).await?;
+        (at, bytes, with_head) = (mark, bytes + sent, false);
+        loop {
+            tokio::select! {
+                changed = changes.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return Ok(bytes),
+                },
+                () = session.reached(Phase::Draining) => return Ok(bytes),
+                () = tokio::time::sleep(BEAT_INTERVAL) => {
+                    let beat = to_bytes(&[FeedFrame::Beat]);
+                    bytes += beat.len() as u64;
+                    within(shared, async {
+                        output.write_all(&beat).await?;
+                        output.flush().await
+                    })
+                    .await
+                    .map_err(|error| peer_trouble(&error))?;
+                }
+            }
+        }
+    }
+}
+
+/// Frames on their way to the socket.
+struct Batch {
+    bytes: Vec<u8>,
+    to_socket: Sender<Vec<u8>>,
+}
+
+impl Batch {
+    fn add(&mut self, frame: &FeedFrame) -> io::Result<()> {
+        FrameWriter::new(&mut self.bytes as &mut dyn Write).write(frame)?;
+        if self.bytes.len() < BATCH_BYTES {
+            return Ok(());
+        }
+        self.send()
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(BATCH_BYTES));
+        self.to_socket
+            .blocking_send(bytes)
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}

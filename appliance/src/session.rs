@@ -1,0 +1,330 @@
+//! What we know of one connection, and how it is ended from outside.
+//!
+//! libunftp tells its backend little and can't be told to end a session; so the session keeps a
+//! duplicate of the control socket, and everything that happens in our code leaves its mark here.
+
+use crate::accounts::Account;
+use crate::datachan::{DataChannel, Refused};
+use crate::reply::Trouble;
+use raspbox_protocol::RelPath;
+use raspbox_protocol::special::RequestId;
+use raspbox_protocol::want::Want;
+use std::collections::VecDeque;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How many lists of wants a session keeps.
+pub(crate) const WANT_LISTS_MAX: usize = 4;
+
+/// How many failed logins end a session.
+pub(crate) const FAILED_LOGINS_MAX: u32 = 3;
+
+/// The size of a buffer of the data path.
+///
+/// Uploads and downloads of 256 KiB a piece were as fast as anything (DESIGN.md, "Traps"), and four
+/// of them fit into the second-level cache of a Pi 4.
+pub(crate) const PIECE_BYTES: usize = 256 << 10;
+
+/// How far a session has come; it only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Everything is served.
+    Open,
+    /// Nothing new is begun, streams that never end do end, transfers in flight go on.
+    Draining,
+    /// Over: the control socket is shut down.
+    Closed,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Its number, for the log.
+    pub(crate) id: u64,
+    /// Who connected.
+    pub(crate) peer: SocketAddr,
+    /// When.
+    pub(crate) since: Instant,
+    tls_required: bool,
+    control: TcpStream,
+    phase: watch::Sender<Phase>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    account: Option<Arc<Account>>,
+    failed_logins: u32,
+    cwd: String,
+    channel: DataChannel,
+    transfers: usize,
+    last_active: Instant,
+    look_failed: Option<RelPath>,
+    wants: VecDeque<(RequestId, Arc<Vec<Want>>)>,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Session {
+    /// Takes a duplicate of the control socket.
+    pub(crate) fn new(
+        id: u64,
+        peer: SocketAddr,
+        control: TcpStream,
+        tls_required: bool,
+    ) -> Session {
+        let now = Instant::now();
+        Session {
+            id,
+            peer,
+            since: now,
+            tls_required,
+            control,
+            phase: watch::Sender::new(Phase::Open),
+            state: Mutex::new(State {
+                account: None,
+                failed_logins: 0,
+                cwd: "/".into(),
+                channel: DataChannel::default(),
+                transfers: 0,
+                last_active: now,
+                look_failed: None,
+                wants: VecDeque::new(),
+                buffers: Vec::new(),
+            }),
+        }
+    }
+
+    /// Notes a login.
+    pub(crate) fn log_in(&self, account: Arc<Account>) {
+        let mut state = self.state();
+        state.last_active = Instant::now();
+        state.account = Some(account);
+    }
+
+    /// Notes a failed login and returns how many there were.
+    pub(crate) fn login_failed(&self) -> u32 {
+        let mut state = self.state();
+        state.failed_logins += 1;
+        state.failed_logins
+    }
+
+    /// Who is logged in.
+    pub(crate) fn account(&self) -> Option<Arc<Account>> {
+        self.state().account.clone()
+    }
+
+    /// The working directory, absolute, as far as CWD told us. (CDUP is not seen.)
+    pub(crate) fn cwd(&self) -> String {
+        self.state().cwd.clone()
+    }
+
+    /// Notes a successful CWD.
+    pub(crate) fn set_cwd(&self, cwd: String) {
+        self.state().cwd = cwd;
+    }
+
+    /// A TLS handshake began.
+    pub(crate) fn on_handshake(&self) {
+        self.state().channel.on_handshake();
+    }
+
+    /// A PASV or EPSV came.
+    pub(crate) fn on_passive(&self) {
+        self.state().channel.on_passive(Instant::now());
+    }
+
+    /// Something happened.
+    pub(crate) fn touch(&self) {
+        self.state().last_active = Instant::now();
+    }
+
+    /// How long nothing happened that we can see; nothing is quiet while a transfer runs, which
+    /// has its own limit.
+    pub(crate) fn quiet(&self, now: Instant) -> Duration {
+        let state = self.state();
+        if state.transfers > 0 {
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(state.last_active)
+    }
+
+    /// Whether a data connection hangs inside libunftp.
+    pub(crate) fn is_stuck(&self, now: Instant) -> bool {
+        self.state().channel.is_stuck(now)
+    }
+
+    /// Begins a transfer from this position, or refuses it; before a byte is read or written.
+    pub(crate) fn begin(self: &Arc<Session>, position: u64) -> Result<Transfer, Trouble> {
+        if self.phase() != Phase::Open {
+            return Err(Trouble::not_now("the appliance is stopping"));
+        }
+        let mut state = self.state();
+        state.last_active = Instant::now();
+        let encrypted = match state.channel.on_transfer(self.tls_required, position) {
+            Ok(encrypted) => encrypted,
+            Err(refused @ Refused::Plain) => {
+                tracing::warn!(session = self.id, peer = %self.peer, "plain data connection refused");
+                return Err(Trouble::not_now(refused.to_string()));
+            }
+            Err(refused @ Refused::Stale) => {
+                drop(state);
+                self.drain();
+                return Err(Trouble::cut(refused.to_string()));
+            }
+        };
+        state.transfers += 1;
+        Ok(Transfer {
+            session: Arc::clone(self),
+            position,
+            encrypted,
+            succeeded: false,
+        })
+    }
+
+    /// How many transfers run.
+    pub(crate) fn transfers(&self) -> usize {
+        self.state().transfers
+    }
+
+    /// Notes that a path couldn't be looked at, for the APPE that may follow.
+    pub(crate) fn look_failed(&self, path: Option<RelPath>) {
+        self.state().look_failed = path;
+    }
+
+    /// Whether the last look was at this path and failed; forgets it.
+    pub(crate) fn take_look_failed(&self, path: &RelPath) -> bool {
+        self.state().look_failed.take().as_ref() == Some(path)
+    }
+
+    /// Keeps a list of wants, and forgets the oldest where there are too many.
+    pub(crate) fn keep_wants(&self, id: RequestId, wants: Vec<Want>) {
+        let mut state = self.state();
+        state.wants.retain(|(known, _)| *known != id);
+        if state.wants.len() == WANT_LISTS_MAX {
+            state.wants.pop_front();
+        }
+        state.wants.push_back((id, Arc::new(wants)));
+    }
+
+    /// A list of wants that was kept.
+    pub(crate) fn wants(&self, id: RequestId) -> Option<Arc<Vec<Want>>> {
+        let state = self.state();
+        let (_, wants) = state.wants.iter().find(|(known, _)| *known == id)?;
+        Some(Arc::clone(wants))
+    }
+
+    /// A buffer of [`PIECE_BYTES`], used before where there is one.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        self.state()
+            .buffers
+            .pop()
+            .unwrap_or_else(|| vec![0; PIECE_BYTES])
+    }
+
+    /// Gives a buffer back.
+    pub(crate) fn give_back(&self, buffer: Vec<u8>) {
+        let mut state = self.state();
+        if state.buffers.len() < 2 && buffer.len() == PIECE_BYTES {
+            state.buffers.push(buffer);
+        }
+    }
+
+    /// Whether the peer has closed the control connection already: then what looks like the end of
+    /// an upload on a plain data connection is a cut.
+    fn control_gone(&self) -> bool {
+        // The duplicate shares O_NONBLOCK with libunftp's socket.
+        match self.control.peek(&mut [0]) {
+            Ok(len) => len == 0,
+            Err(error) => !matches!(
+                error.kind(),
+                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
+            ),
+        }
+    }
+
+    /// How far it has come.
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// To wait for the next phase.
+    pub(crate) fn watch_phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Returns when the session has come this far.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        let mut phases = self.watch_phase();
+        // The sender lives in self, so this can't fail before the phase is reached.
+        let _ = phases.wait_for(|now| *now >= phase).await;
+    }
+
+    /// Lets transfers in flight end, begins nothing new.
+    pub(crate) fn drain(&self) {
+        self.advance(Phase::Draining);
+    }
+
+    /// Ends it now.
+    pub(crate) fn close(&self, why: &str) {
+        if self.advance(Phase::Closed) {
+            tracing::info!(session = self.id, peer = %self.peer, why, "session ended");
+            // Fails only where the peer has gone first.
+            let _ = self.control.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn advance(&self, to: Phase) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let forward = *phase < to;
+            *phase = to.max(*phase);
+            forward
+        })
+    }
+
+    /// The state; a panic elsewhere leaves nothing half-done in it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A transfer that runs. One that is dropped without [`Transfer::succeeded`] has failed.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    session: Arc<Session>,
+    position: u64,
+    encrypted: bool,
+    succeeded: bool,
+}
+
+impl Transfer {
+    /// Fails where an upload that seems to have ended was cut.
+    ///
+    /// On TLS the end is certain: it came with a close_notify. On a plain data connection a cut
+    /// looks the same, but then the control connection has gone as well.
+    pub(crate) fn check_end(&self) -> Result<(), Trouble> {
+        if self.encrypted || !self.session.control_gone() {
+            return Ok(());
+        }
+        Err(Trouble::cut("the connection was closed during the upload"))
+    }
+
+    /// The transfer is whole.
+    pub(crate) fn succeeded(mut self) {
+        self.succeeded = true;
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        let mut state = self.session.state();
+        state.transfers -= 1;
+        state.last_active = Instant::now();
+        let useless = !self.succeeded && state.channel.on_failure(self.position);
+        drop(state);
+        if useless {
+            self.session.drain();
+        }
+    }
+}
