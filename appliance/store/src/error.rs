@@ -1,6 +1,7 @@
 //! What can go wrong, in the words of whoever asked.
 
 use raspbox_protocol::RelPath;
+use raspbox_protocol::commit::Refusal;
 use raspbox_protocol::wire::ReadError;
 use std::io;
 use std::path::PathBuf;
@@ -109,4 +110,49 @@ pub enum FeedError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl StoreError {
+    /// What a failed call on the drive means.
+    pub(crate) fn io(what: impl std::fmt::Display, source: io::Error) -> StoreError {
+        use nix::libc::{EDQUOT, EIO, ENODEV, ENOMEDIUM, ENOSPC, ENXIO, EROFS, ESTALE};
+        match source.raw_os_error() {
+            Some(ENOSPC | EDQUOT) => StoreError::NoSpace,
+            Some(EROFS | EIO | ENODEV | ENXIO | ENOMEDIUM | ESTALE) => {
+                StoreError::NotNow(format!("{what}: {source}"))
+            }
+            _ => StoreError::Io {
+                path: what.to_string(),
+                source,
+            },
+        }
+    }
+
+    /// Whether the drive itself is in trouble, so that going on makes no sense.
+    pub(crate) fn is_not_now(&self) -> bool {
+        matches!(self, StoreError::NotNow(_))
+    }
+}
+
+impl From<&StoreError> for Refusal {
+    fn from(error: &StoreError) -> Refusal {
+        match error {
+            // To a client that states what it expects, these all say: look again.
+            StoreError::NotFound(_)
+            | StoreError::Exists(_)
+            | StoreError::NotAFile(_)
+            | StoreError::NotAFolder(_)
+            | StoreError::Changed(_)
+            | StoreError::Range(_) => Refusal::Changed,
+            StoreError::NoParent(_) => Refusal::NoParent,
+            StoreError::NotEmpty(_) => Refusal::NotEmpty,
+            StoreError::CannotHold { why, .. } => Refusal::Name(why.clone()),
+            StoreError::NoSpace => Refusal::NoSpace,
+            StoreError::NotNow(_) => Refusal::NotNow,
+            error @ (StoreError::Request(_)
+            | StoreError::BadRequest(_)
+            | StoreError::Io { .. }
+            | StoreError::Journal(_)) => Refusal::Failed(error.to_string()),
+        }
+    }
 }

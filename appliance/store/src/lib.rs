@@ -11,24 +11,48 @@
 //! - A content that was replaced or deleted is a version before its name is gone.
 //! - When a method that changes something returns `Ok`, the change and its journal row are durable.
 
+mod apply;
+mod beneath;
+mod change;
+mod commit;
 mod error;
+mod feed;
+mod holds;
+mod inner;
+mod journal;
 mod model;
+mod perform;
+mod read;
+mod recover;
+mod rows;
+mod scan;
+mod staging;
+mod versions;
 
 pub use error::{FeedError, OpenError, StoreError};
-pub use model::{By, Listed, Options, Staged, Stat};
+#[doc(hidden)]
+pub use model::Faults;
+pub use model::{By, Listed, Options, Stat};
+pub use staging::Staged;
 
+use change::{Change, Content, Expected, Only};
+use inner::Inner;
 use raspbox_protocol::commit::{Op, Outcome};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::info::Info;
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::want::Want;
-use raspbox_protocol::{Cursor, Digest, Mtime, RelPath, Version};
+use raspbox_protocol::{Cursor, Digest, File, Mtime, PROTOCOL_VERSION, RelPath, Version};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+
+/// How often a change is tried that doesn't say what it expects, where others write meanwhile.
+const TRIES: u32 = 3;
 
 /// The drive's files. Cheap to clone; all clones are the same store.
 #[derive(Debug, Clone)]
-pub struct Store {}
+pub struct Store(Arc<Inner>);
 
 impl Store {
     /// Opens the store in this folder, making `.raspbox/` where there is none.
@@ -36,98 +60,204 @@ impl Store {
     /// Finishes or undoes what a crash interrupted, then compares the tree with the journal and
     /// journals what somebody wrote on the drive by other means.
     pub fn open(top: &Path, options: Options) -> Result<Store, OpenError> {
-        unimplemented!()
+        Store::open_with(top, options, Faults::default())
     }
 
-    /// Calls this after every change, with the newest position. At most one listener.
+    /// The same, failing on purpose.
+    #[doc(hidden)]
+    pub fn open_with(top: &Path, options: Options, faults: Faults) -> Result<Store, OpenError> {
+        Ok(Store(Arc::new(Inner::open(top, options, faults)?)))
+    }
+
+    /// Calls this after every change, with the newest position. At most one listener; it may read,
+    /// but not change anything.
     pub fn on_change(&self, listener: impl Fn(Cursor) + Send + Sync + 'static) {
-        unimplemented!()
+        self.0.listen(Box::new(listener));
     }
 
     /// What the appliance says of itself; `now` is its clock, `writable` the asking account's right.
     pub fn info(&self, now: Mtime, writable: bool) -> Result<Info, StoreError> {
-        unimplemented!()
+        let space = self.0.space()?;
+        Ok(Info {
+            protocol: PROTOCOL_VERSION,
+            drive: self.0.drive,
+            cursor: self.cursor(),
+            free_bytes: space.free_bytes.saturating_sub(self.0.options.floor_bytes),
+            size_bytes: space.size_bytes,
+            holds: self.0.disk.holds,
+            now,
+            writable,
+        })
     }
 
     /// The newest position.
     pub fn cursor(&self) -> Cursor {
-        unimplemented!()
+        self.0.cursor()
     }
 
     /// What stands at a path (`None`: the top itself), read from the filesystem.
     pub fn stat(&self, path: Option<&RelPath>) -> Result<Stat, StoreError> {
-        unimplemented!()
+        self.0.stat(path)
     }
 
     /// Everything in a folder, sorted by name, in one go. Names that are no [`RelPath`] are left
     /// out, `.raspbox` among them.
     pub fn list(&self, folder: Option<&RelPath>) -> Result<Vec<Listed>, StoreError> {
-        unimplemented!()
+        self.0.list(folder)
     }
 
     /// Opens a file for reading. What is open stays what it was when the name is replaced.
     pub fn read(&self, path: &RelPath) -> Result<std::fs::File, StoreError> {
-        unimplemented!()
+        self.0.read(path)
     }
 
     /// Opens what a want asks for, positioned at its offset, with the number of bytes to send.
     /// [`StoreError::Changed`] where the version isn't that any more.
     pub fn read_version(&self, want: &Want) -> Result<(std::fs::File, u64), StoreError> {
-        unimplemented!()
+        self.0.read_version(want)
     }
 
     /// The hash of a file's content: the journal's where its fingerprint still fits, else computed.
     pub fn digest(&self, path: &RelPath) -> Result<Digest, StoreError> {
-        unimplemented!()
+        self.0.digest(path)
     }
 
     /// A new file outside of users' sight, to write to and then [`Store::put`]. Dropping it removes
     /// it.
     pub fn stage(&self) -> Result<Staged, StoreError> {
-        unimplemented!()
+        self.0
+            .check_space(0)
+            .map_err(|e| StoreError::io("staging", e))?;
+        Staged::new(Arc::clone(&self.0)).map_err(|e| StoreError::io("staging", e))
     }
 
     /// The same, beginning with the first `keep_bytes` of what stands at `path` (for REST and APPE).
     /// An absent file counts as empty; [`StoreError::Range`] where the file is shorter.
     pub fn stage_from(&self, path: &RelPath, keep_bytes: u64) -> Result<Staged, StoreError> {
-        unimplemented!()
+        let mut staged = self.stage()?;
+        let kept = match self.read(path) {
+            Ok(mut file) => staged
+                .append(&mut file, keep_bytes)
+                .map_err(|e| StoreError::io(path, e))?,
+            Err(StoreError::NotFound(_)) => 0,
+            Err(error) => return Err(error),
+        };
+        if kept == keep_bytes {
+            Ok(staged)
+        } else {
+            Err(StoreError::Range(path.clone()))
+        }
     }
 
     /// Gives a staged file its name, whatever stands there now (an ordinary FTP client doesn't
     /// know): the displaced file becomes a version. Keeps the displaced file's executable bit.
     pub fn put(&self, staged: Staged, path: &RelPath, by: &By) -> Result<Version, StoreError> {
-        unimplemented!()
+        assert!(
+            staged.is_of(&self.0),
+            "a file is staged in the store that it is for"
+        );
+        if let Some(why) = self.0.disk.refuses_size(staged.len_bytes()) {
+            return Err(StoreError::CannotHold {
+                path: path.clone(),
+                why: why.into(),
+            });
+        }
+        let (ready, mtime) =
+            commit::finish(staged, None, false, true).map_err(|e| StoreError::io(path, e))?;
+        let file = File {
+            digest: ready.digest,
+            size: ready.size,
+            mtime,
+            executable: false,
+        };
+        self.once(
+            by,
+            Change::Put {
+                path: path.clone(),
+                expected: Expected::Any,
+                content: Content::File {
+                    file,
+                    keep_mode: true,
+                },
+                staged: ready.name,
+            },
+        )
     }
 
     /// Deletes a file or symlink; it becomes a version.
     pub fn delete_file(&self, path: &RelPath, by: &By) -> Result<Version, StoreError> {
-        unimplemented!()
+        self.once(
+            by,
+            Change::Delete {
+                path: path.clone(),
+                expected: Expected::Any,
+                only: Only::Files,
+            },
+        )
     }
 
     /// Deletes an empty folder.
     pub fn delete_folder(&self, path: &RelPath, by: &By) -> Result<Version, StoreError> {
-        unimplemented!()
+        self.once(
+            by,
+            Change::Delete {
+                path: path.clone(),
+                expected: Expected::Any,
+                only: Only::Folders,
+            },
+        )
     }
 
     /// Makes a folder in one that exists. [`StoreError::Exists`] where something stands there.
     pub fn make_folder(&self, path: &RelPath, by: &By) -> Result<Version, StoreError> {
-        unimplemented!()
+        self.once(
+            by,
+            Change::MakeFolder {
+                path: path.clone(),
+                expected: Expected::Any,
+            },
+        )
     }
 
     /// Moves a file, symlink or whole folder. A file or symlink at `to` becomes a version; a folder
     /// there is [`StoreError::Exists`].
     pub fn rename(&self, from: &RelPath, to: &RelPath, by: &By) -> Result<Version, StoreError> {
-        unimplemented!()
+        self.once(
+            by,
+            Change::Move {
+                from: from.clone(),
+                expected: Expected::Any,
+                to: to.clone(),
+            },
+        )
     }
 
     /// Sets a file's time of modification.
     pub fn set_mtime(&self, path: &RelPath, mtime: Mtime, by: &By) -> Result<(), StoreError> {
-        unimplemented!()
+        self.once(
+            by,
+            Change::SetMeta {
+                path: path.clone(),
+                expected: Expected::Any,
+                mtime: Some(mtime),
+                executable: None,
+            },
+        )?;
+        Ok(())
     }
 
     /// Sets a file's executable bit (the one permission that travels).
     pub fn set_executable(&self, path: &RelPath, on: bool, by: &By) -> Result<(), StoreError> {
-        unimplemented!()
+        self.once(
+            by,
+            Change::SetMeta {
+                path: path.clone(),
+                expected: Expected::Any,
+                mtime: None,
+                executable: Some(on),
+            },
+        )?;
+        Ok(())
     }
 
     /// Reads a commit to its end, stages what it brings, and applies it.
@@ -144,17 +274,17 @@ impl Store {
         may: &dyn Fn(&Op) -> bool,
         input: &mut dyn Read,
     ) -> Result<CommitSummary, StoreError> {
-        unimplemented!()
+        commit::commit(&self.0, id, by, may, input)
     }
 
     /// What became of a commit; `None` where it isn't known (never came whole, or long ago).
     pub fn outcome(&self, id: RequestId) -> Result<Option<Vec<Outcome>>, StoreError> {
-        unimplemented!()
+        commit::outcome(&self.0, id)
     }
 
     /// The same in one line.
     pub fn summary(&self, id: RequestId) -> Result<Option<CommitSummary>, StoreError> {
-        unimplemented!()
+        commit::summary(&self.0, id)
     }
 
     /// Sends a feed up to and including its mark: the whole tree, or what changed after a cursor.
@@ -168,6 +298,22 @@ impl Store {
         since: Option<Cursor>,
         send: &mut dyn FnMut(FeedFrame) -> io::Result<()>,
     ) -> Result<Cursor, FeedError> {
-        unimplemented!()
+        self.0.feed(since, send)
+    }
+
+    /// Makes one change, again where somebody wrote at the same time by other means.
+    fn once(&self, by: &By, change: Change) -> Result<Version, StoreError> {
+        let change = [change];
+        let mut writer = self.0.writer()?;
+        let mut tries = 1;
+        loop {
+            let mut done = self.0.apply(&mut writer, &change, &by.0, None)?;
+            if tries < TRIES && matches!(done[..], [Err(StoreError::Changed(_))]) {
+                tries += 1;
+                continue;
+            }
+            self.0.discard_refused(&change, &done);
+            return done.pop().expect("one change has one outcome");
+        }
     }
 }

@@ -1,13 +1,26 @@
 //! What goes in and out of the store besides the protocol's types.
 
+use crate::beneath::{Kind, Look};
 use raspbox_protocol::{LinkTarget, Mtime};
-use std::io;
 
 /// How a store behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Bytes that always stay free; writing stops before.
     pub floor_bytes: u64,
+}
+
+/// Ways to make a store fail on purpose, for tests. A plain value; nothing is global.
+#[doc(hidden)]
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// Panics at this step of what is done to the disk, counted from 0 at [`crate::Store::open`], and
+    /// from then on at every one.
+    pub stop_at: Option<u32>,
+    /// Behaves as on a filesystem that can't exchange two names.
+    pub no_exchange: bool,
+    /// Behaves as on a filesystem like FAT: no lasting inode numbers, no executable bit.
+    pub fat: bool,
 }
 
 /// Who changes something, for the journal: a device's name, or a user's.
@@ -49,16 +62,22 @@ pub struct Listed {
     pub stat: Stat,
 }
 
-/// A file being written, out of users' sight. Hashed as it is written; removed when dropped.
-#[derive(Debug)]
-pub struct Staged {}
-
-impl io::Write for Staged {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        unimplemented!()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        unimplemented!()
+impl Stat {
+    /// `None` for what is neither a file nor a folder nor a symlink.
+    pub(crate) fn of(look: &Look) -> Option<Stat> {
+        let mtime = look.mtime;
+        match &look.kind {
+            Kind::File => Some(Stat::File {
+                size_bytes: look.print.size,
+                mtime,
+                executable: look.executable,
+            }),
+            Kind::Folder => Some(Stat::Folder { mtime }),
+            Kind::Symlink(target) => Some(Stat::Symlink {
+                target: target.clone(),
+                mtime,
+            }),
+            Kind::Other => None,
+        }
     }
 }

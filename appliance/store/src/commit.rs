@@ -1,0 +1,364 @@
+//! Reading a commit: staging what it brings, so that nothing is applied before all of it came.
+
+use crate::apply::{SMALL_BATCH, to_frames};
+use crate::change::{Change, Content, Only};
+use crate::error::StoreError;
+use crate::inner::Inner;
+use crate::model::By;
+use crate::staging::{Ready, Staged, random_name, set_executable};
+use raspbox_protocol::commit::{CommitFrame, OPS_MAX, Op, Outcome, Refusal, ResultFrame};
+use raspbox_protocol::special::{CommitSummary, RequestId};
+use raspbox_protocol::wire::{FrameReader, ReadError};
+use raspbox_protocol::{File, Mtime};
+use std::fs::FileTimes;
+use std::io::{self, BufReader, Read, Write};
+use std::sync::Arc;
+
+/// How much of a commit is read at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// The operations of a commit as far as they have come. Dropped before it is whole, it removes what
+/// it has staged.
+struct Reading<'a> {
+    store: &'a Arc<Inner>,
+    may: &'a dyn Fn(&Op) -> bool,
+    changes: Vec<Change>,
+    current: Option<Incoming>,
+    applied: bool,
+}
+
+/// The put whose content is coming.
+struct Incoming {
+    op: Op,
+    file: File,
+    came_bytes: u64,
+    /// Where it goes, or why it goes nowhere.
+    into: Result<Staged, Refusal>,
+}
+
+/// Reads a commit, applies it and tells what became of it.
+pub(crate) fn commit(
+    store: &Arc<Inner>,
+    id: RequestId,
+    by: &By,
+    may: &dyn Fn(&Op) -> bool,
+    input: &mut dyn Read,
+) -> Result<CommitSummary, StoreError> {
+    if let Some(known) = summary(store, id)? {
+        // It has to be read, or the sender never gets to ask for the outcome.
+        io::copy(input, &mut io::sink()).map_err(ReadError::Io)?;
+        return Ok(known);
+    }
+    let mut reading = Reading {
+        store,
+        may,
+        changes: Vec::new(),
+        current: None,
+        applied: false,
+    };
+    reading.read(&mut BufReader::with_capacity(READ_BYTES, input))?;
+    reading.make_durable()?;
+    let mut writer = store.writer()?;
+    if let Some(known) = summary(store, id)? {
+        // The same commit came twice at the same time.
+        return Ok(known);
+    }
+    reading.applied = true;
+    let done = store.apply(&mut writer, &reading.changes, &by.0, Some(id))?;
+    drop(writer);
+    store.discard_refused(&reading.changes, &done);
+    Ok(summarize(&outcomes(&to_frames(&done, &reading.changes))?))
+}
+
+/// What became of a commit, in one line.
+pub(crate) fn summary(store: &Inner, id: RequestId) -> Result<Option<CommitSummary>, StoreError> {
+    Ok(outcome(store, id)?.map(|outcomes| summarize(&outcomes)))
+}
+
+/// What became of a commit.
+pub(crate) fn outcome(store: &Inner, id: RequestId) -> Result<Option<Vec<Outcome>>, StoreError> {
+    let frames = store.snapshot(|db| crate::rows::result(db, id))?;
+    frames.map(|frames| outcomes(&frames)).transpose()
+}
+
+fn outcomes(frames: &[u8]) -> Result<Vec<Outcome>, StoreError> {
+    let mut reader = FrameReader::new(frames);
+    let mut outcomes = Vec::new();
+    while let ResultFrame::Outcome(outcome) = reader.read()? {
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+fn summarize(outcomes: &[Outcome]) -> CommitSummary {
+    let ops = u32::try_from(outcomes.len()).expect("at most OPS_MAX");
+    let Some(Outcome::Done(first)) = outcomes.first() else {
+        return CommitSummary::Mixed { ops };
+    };
+    let consecutive = outcomes
+        .iter()
+        .zip(first.0..)
+        .all(|(outcome, number)| matches!(outcome, Outcome::Done(v) if v.0 == number));
+    if consecutive {
+        CommitSummary::All { ops, first: *first }
+    } else {
+        CommitSummary::Mixed { ops }
+    }
+}
+
+impl Reading<'_> {
+    fn read(&mut self, input: &mut dyn Read) -> Result<(), StoreError> {
+        let mut frames = FrameReader::new(&mut *input);
+        loop {
+            match frames.read()? {
+                CommitFrame::Op(op) => {
+                    self.finish_current()?;
+                    if self.changes.len() == OPS_MAX {
+                        return Err(StoreError::BadRequest("more operations than allowed"));
+                    }
+                    self.begin(op)?;
+                }
+                CommitFrame::Data(piece) => self.take(&piece)?,
+                CommitFrame::End { ops } => {
+                    self.finish_current()?;
+                    if usize::try_from(ops).ok() != Some(self.changes.len()) {
+                        return Err(StoreError::BadRequest("the number of operations is wrong"));
+                    }
+                    break;
+                }
+            }
+        }
+        // All that matters has come: a connection that breaks now breaks nothing.
+        match input.read(&mut [0]) {
+            Ok(0) | Err(_) => Ok(()),
+            Ok(_) => Err(StoreError::BadRequest("something follows after the end")),
+        }
+    }
+
+    fn begin(&mut self, op: Op) -> Result<(), StoreError> {
+        if let Op::Put { file, .. } = &op {
+            let into = match self.refuses(&op) {
+                Some(refusal) => Err(refusal),
+                None => self.stage(file.size)?,
+            };
+            self.current = Some(Incoming {
+                file: *file,
+                op,
+                came_bytes: 0,
+                into,
+            });
+            return Ok(());
+        }
+        let change = match self.refuses(&op) {
+            Some(refusal) => Change::Refused(refusal),
+            None => self.change(op)?,
+        };
+        self.changes.push(change);
+        Ok(())
+    }
+
+    fn stage(&self, size: u64) -> Result<Result<Staged, Refusal>, StoreError> {
+        let staged = self
+            .store
+            .check_space(size)
+            .and_then(|()| Staged::new(Arc::clone(self.store)));
+        match staged {
+            Ok(staged) => Ok(Ok(staged)),
+            Err(error) => refusal_or_trouble(error).map(Err),
+        }
+    }
+
+    /// Why an operation is refused before anything is looked at.
+    fn refuses(&self, op: &Op) -> Option<Refusal> {
+        if !(self.may)(op) {
+            return Some(Refusal::Denied);
+        }
+        let disk = &self.store.disk;
+        let why = match op {
+            Op::Put { path, file, .. } => disk.refuses_name(path).or(disk.refuses_size(file.size)),
+            Op::Symlink { .. } if !disk.holds.symlinks => Some("it has no symlinks"),
+            Op::Symlink { path, .. } | Op::MakeFolder { path } => disk.refuses_name(path),
+            Op::Move { to, .. } => disk.refuses_name(to),
+            Op::Delete { .. } | Op::SetMeta { .. } => None,
+        };
+        why.map(|why| Refusal::Name(why.into()))
+    }
+
+    fn change(&self, op: Op) -> Result<Change, StoreError> {
+        Ok(match op {
+            Op::Put { .. } => unreachable!("a put has content to come first"),
+            Op::Symlink {
+                path,
+                expect,
+                target,
+            } => {
+                let staged = random_name();
+                let made = self.store.own.staging.make_symlink(&staged, &target);
+                if let Err(error) = made {
+                    return refusal_or_trouble(error).map(Change::Refused);
+                }
+                Change::Put {
+                    path,
+                    expected: expect.into(),
+                    content: Content::Symlink(target),
+                    staged,
+                }
+            }
+            Op::MakeFolder { path } => Change::MakeFolder {
+                path,
+                expected: crate::change::Expected::Absent,
+            },
+            Op::Delete { path, expect } => Change::Delete {
+                path,
+                expected: crate::change::Expected::Version(expect),
+                only: Only::Anything,
+            },
+            Op::Move { from, expect, to } => Change::Move {
+                from,
+                expected: crate::change::Expected::Version(expect),
+                to,
+            },
+            Op::SetMeta {
+                path,
+                expect,
+                mtime,
+                executable,
+            } => Change::SetMeta {
+                path,
+                expected: crate::change::Expected::Version(expect),
+                mtime: Some(mtime),
+                executable: Some(executable),
+            },
+        })
+    }
+
+    fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
+        let Some(current) = &mut self.current else {
+            return Err(StoreError::BadRequest("content that belongs to no file"));
+        };
+        current.came_bytes += piece.len() as u64;
+        if current.came_bytes > current.file.size {
+            return Err(StoreError::BadRequest("more content than was stated"));
+        }
+        if let Ok(staged) = &mut current.into
+            && let Err(error) = staged.write_all(piece)
+        {
+            current.into = Err(refusal_or_trouble(error)?);
+        }
+        Ok(())
+    }
+
+    fn finish_current(&mut self) -> Result<(), StoreError> {
+        let Some(current) = self.current.take() else {
+            return Ok(());
+        };
+        let Op::Put { path, expect, .. } = current.op else {
+            unreachable!("only a put has content");
+        };
+        let file = current.file;
+        let staged = match current.into {
+            Ok(staged) if staged.len_bytes() == file.size && staged.digest() == file.digest => {
+                staged
+            }
+            Ok(_) => {
+                self.changes.push(Change::Refused(Refusal::BadContent));
+                return Ok(());
+            }
+            Err(refusal) => {
+                self.changes.push(Change::Refused(refusal));
+                return Ok(());
+            }
+        };
+        let change = match finish(staged, Some(file.mtime), file.executable, false) {
+            Ok((ready, _)) => Change::Put {
+                path,
+                expected: expect.into(),
+                content: Content::File {
+                    file,
+                    keep_mode: false,
+                },
+                staged: ready.name,
+            },
+            Err(error) => Change::Refused(refusal_or_trouble(error)?),
+        };
+        self.changes.push(change);
+        Ok(())
+    }
+
+    /// Makes all that was staged durable.
+    fn make_durable(&self) -> Result<(), StoreError> {
+        let staging = &self.store.own.staging;
+        let files = || {
+            self.changes.iter().filter_map(|change| match change {
+                Change::Put {
+                    content: Content::File { .. },
+                    staged,
+                    ..
+                } => Some(staged),
+                _ => None,
+            })
+        };
+        let trouble = |error| StoreError::io("what was sent", error);
+        if files().count() > SMALL_BATCH {
+            return staging.sync_all().map_err(trouble);
+        }
+        for name in files() {
+            staging
+                .open(name)
+                .and_then(|f| f.sync_all())
+                .map_err(trouble)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if self.applied {
+            return;
+        }
+        for name in self.changes.iter().filter_map(Change::staged) {
+            if let Err(error) = self.store.own.staging.unlink(name) {
+                tracing::warn!(name, %error, "a staged file could not be removed");
+            }
+        }
+    }
+}
+
+/// Ends the writing of a staged file, and gives it what travels with the content. Returns the time
+/// that it has.
+pub(crate) fn finish(
+    staged: Staged,
+    mtime: Option<Mtime>,
+    executable: bool,
+    durable: bool,
+) -> io::Result<(Ready, Mtime)> {
+    let store = staged.store();
+    let (ready, file) = staged.finish();
+    let dress = || {
+        set_executable(&file, executable)?;
+        if let Some(mtime) = mtime {
+            file.set_times(FileTimes::new().set_modified(mtime.into()))?;
+        }
+        if durable {
+            file.sync_all()?;
+        }
+        Ok(crate::beneath::Look::of(&file)?.mtime)
+    };
+    match dress() {
+        Ok(found) => Ok((ready, mtime.unwrap_or(found))),
+        Err(error) => {
+            // Whoever gets the error can't remove it any more.
+            let _ = store.own.staging.unlink(&ready.name);
+            Err(error)
+        }
+    }
+}
+
+/// What a failure to stage means: one operation is refused, or nothing goes any more.
+fn refusal_or_trouble(error: io::Error) -> Result<Refusal, StoreError> {
+    match StoreError::io("what was sent", error) {
+        error @ StoreError::NotNow(_) => Err(error),
+        error => Ok(Refusal::from(&error)),
+    }
+}

@@ -1,0 +1,128 @@
+//! What the drive's filesystem can hold, and what it keeps faithfully.
+
+use crate::beneath::Folder;
+use nix::sys::statfs::{FsType, fstatfs};
+use raspbox_protocol::RelPath;
+use raspbox_protocol::info::Holds;
+use std::io;
+use std::time::Duration;
+
+/// The filesystem that the drive has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Disk {
+    /// What a client may put on it.
+    pub(crate) holds: Holds,
+    /// Whether inode numbers and change times outlive a mount. FAT and exFAT make them up.
+    pub(crate) stable_inodes: bool,
+    /// Whether a file has an executable bit of its own.
+    pub(crate) modes: bool,
+}
+
+/// How much there is and how much of it is free.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Space {
+    pub(crate) free_bytes: u64,
+    pub(crate) size_bytes: u64,
+}
+
+/// `statfs(2)`: `MSDOS_SUPER_MAGIC`, of FAT12, 16 and 32.
+const FAT: i64 = 0x4d44;
+/// `EXFAT_SUPER_MAGIC` in `linux/magic.h`.
+const EXFAT: i64 = 0x2011_bab0;
+/// `NTFS3`'s `super.c`: "ntfs" as a number.
+const NTFS3: i64 = 0x7366_746e;
+
+impl Disk {
+    /// Finds out by the filesystem's type.
+    pub(crate) fn of(top: &Folder) -> io::Result<Disk> {
+        let FsType(magic) = fstatfs(top)?.filesystem_type();
+        Ok(Disk::from_magic(i64::from(magic)))
+    }
+
+    fn from_magic(magic: i64) -> Disk {
+        let (granularity, file_max_bytes) = match magic {
+            FAT => (Duration::from_secs(2), u64::from(u32::MAX)),
+            EXFAT => (Duration::from_millis(10), i64::MAX.unsigned_abs()),
+            NTFS3 => (Duration::from_nanos(100), i64::MAX.unsigned_abs()),
+            _ => (Duration::from_nanos(1), i64::MAX.unsigned_abs()),
+        };
+        let fat = matches!(magic, FAT | EXFAT);
+        Disk {
+            holds: Holds {
+                case_sensitive: !fat,
+                symlinks: !fat,
+                dos_names: fat,
+                file_max_bytes,
+                granularity,
+            },
+            stable_inodes: !fat,
+            modes: !fat,
+        }
+    }
+
+    /// Why a path's last name can't stand on this drive.
+    pub(crate) fn refuses_name(&self, path: &RelPath) -> Option<&'static str> {
+        if !self.holds.dos_names {
+            return None;
+        }
+        let name = path.name();
+        if name.contains(['"', '*', ':', '<', '>', '?', '\\', '|']) {
+            Some("it has one of \" * : < > ? \\ | in its name")
+        } else if name.ends_with(['.', ' ']) {
+            Some("its name ends with a dot or a space")
+        } else if name.encode_utf16().count() > 255 {
+            Some("its name is too long")
+        } else {
+            None
+        }
+    }
+
+    /// Why a file of this size can't stand on this drive.
+    pub(crate) fn refuses_size(&self, size: u64) -> Option<&'static str> {
+        (size > self.holds.file_max_bytes).then_some("the file is larger than it can hold")
+    }
+}
+
+impl Space {
+    /// Asks the filesystem.
+    pub(crate) fn of(top: &Folder) -> io::Result<Space> {
+        let stat = fstatfs(top)?;
+        let block = u64::try_from(stat.block_size()).unwrap_or(0);
+        Ok(Space {
+            free_bytes: stat.blocks_available().saturating_mul(block),
+            size_bytes: stat.blocks().saturating_mul(block),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Disk, EXFAT, FAT};
+    use raspbox_protocol::RelPath;
+
+    #[test]
+    fn a_fat_drive_refuses_what_windows_does() {
+        let disk = Disk::from_magic(FAT);
+        let check = |name: &str, good: bool| {
+            let path = RelPath::parse(name).expect("a good path");
+            assert_eq!(disk.refuses_name(&path).is_none(), good, "{name:?}");
+        };
+        check("a b.txt", true);
+        check("a:b", false);
+        check("why?", false);
+        check("end.", false);
+        check("end ", false);
+        check("x:y/fine", true);
+        assert!(disk.refuses_size(u64::from(u32::MAX)).is_none());
+        assert!(disk.refuses_size(u64::from(u32::MAX) + 1).is_some());
+        assert!(Disk::from_magic(EXFAT).refuses_size(1 << 40).is_none());
+    }
+
+    #[test]
+    fn ext4_takes_any_name() {
+        let disk = Disk::from_magic(0xef53);
+        let path = RelPath::parse("a:b?.").expect("a good path");
+        assert!(disk.refuses_name(&path).is_none());
+        assert!(disk.holds.case_sensitive && disk.holds.symlinks && disk.stable_inodes);
+    }
+}

@@ -1,0 +1,241 @@
+//! What all clones of a store share.
+
+use crate::beneath::Folder;
+use crate::error::{OpenError, StoreError};
+use crate::holds::{Disk, Space};
+use crate::journal::{self, Journal, Tx};
+use crate::model::{Faults, Options};
+use crate::staging::Own;
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
+use raspbox_protocol::info::DriveId;
+use raspbox_protocol::{Cursor, RelPath};
+use rusqlite::Connection;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How many idle connections for reading are kept.
+const READERS_MAX: usize = 4;
+
+/// The one place where the store's parts meet.
+pub(crate) struct Inner {
+    pub(crate) top: Folder,
+    pub(crate) own: Own,
+    pub(crate) own_path: PathBuf,
+    pub(crate) disk: Disk,
+    pub(crate) drive: DriveId,
+    pub(crate) options: Options,
+    pub(crate) faults: Faults,
+    writer: Mutex<Writer>,
+    readers: Mutex<Vec<Connection>>,
+    cursor: Mutex<Cursor>,
+    listener: Mutex<Option<Listener>>,
+    steps: AtomicU32,
+    _lock: Flock<File>,
+}
+
+type Listener = Box<dyn Fn(Cursor) + Send + Sync>;
+
+/// The right to change something.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) db: Connection,
+    /// Whether the disk may have changed without the journal: after a failure in the middle of a
+    /// batch. Then recovery comes before anything else.
+    pub(crate) unsettled: bool,
+}
+
+impl Inner {
+    pub(crate) fn open(top: &Path, options: Options, faults: Faults) -> Result<Inner, OpenError> {
+        let cannot = |source| OpenError::Folder {
+            path: top.into(),
+            source,
+        };
+        // SQLite takes no symlinks on the way to its file.
+        let real = top.canonicalize().map_err(cannot)?;
+        let top_folder = Folder::open_top(&real).map_err(cannot)?;
+        top_folder.names().map_err(cannot)?;
+        let mut disk = Disk::of(&top_folder).map_err(cannot)?;
+        if faults.fat {
+            disk.stable_inodes = false;
+            disk.modes = false;
+        }
+        let mut own = Own::open(&top_folder).map_err(cannot)?;
+        let lock = own.folder.open_or_create("lock").map_err(cannot)?;
+        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((_, nix::Error::EAGAIN)) => return Err(OpenError::Locked(top.into())),
+            Err((_, error)) => return Err(cannot(error.into())),
+        };
+        let own_path = real.join(raspbox_protocol::path::RESERVED_NAME);
+        let drive = drive_id(&own.folder).map_err(cannot)?;
+        let Journal { db, cursor, new } = Journal::open(&own_path, drive)?;
+        own.folder.sync().map_err(cannot)?;
+        if new {
+            // What is staged may be something that was displaced, and nobody knows any more.
+            own.set_staging_aside().map_err(cannot)?;
+        }
+        let inner = Inner {
+            top: top_folder,
+            own,
+            own_path,
+            disk,
+            drive,
+            options,
+            faults,
+            writer: Mutex::new(Writer {
+                db,
+                unsettled: true,
+            }),
+            readers: Mutex::default(),
+            cursor: Mutex::new(cursor),
+            listener: Mutex::default(),
+            steps: AtomicU32::new(0),
+            _lock: lock,
+        };
+        let mut writer = lock_anyway(&inner.writer);
+        inner.recover(&mut writer).map_err(|error| match error {
+            StoreError::Journal(source) => OpenError::Journal {
+                path: inner.own_path.clone(),
+                source,
+            },
+            StoreError::Io { source, .. } => cannot(source),
+            other => cannot(io::Error::other(other.to_string())),
+        })?;
+        drop(writer);
+        Ok(inner)
+    }
+
+    /// Takes the right to change something, after making the journal and the disk agree.
+    pub(crate) fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let mut writer = lock_anyway(&self.writer);
+        if writer.unsettled {
+            tracing::warn!("a change was interrupted, looking what became of it");
+            self.settle(&mut writer)?;
+        }
+        Ok(writer)
+    }
+
+    /// A journal's state for reading, which stays the same while `read` runs.
+    pub(crate) fn snapshot<T, E: From<rusqlite::Error>>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let idle = lock_anyway(&self.readers).pop();
+        let db = match idle {
+            Some(db) => db,
+            None => journal::reader(&self.own_path)?,
+        };
+        let result = {
+            let _snapshot = db.unchecked_transaction()?;
+            read(&db)
+        };
+        let mut readers = lock_anyway(&self.readers);
+        if readers.len() < READERS_MAX && db.is_autocommit() {
+            readers.push(db);
+        }
+        result
+    }
+
+    /// Makes a transaction durable, and tells the new position.
+    pub(crate) fn publish(&self, tx: Tx<'_>) -> Result<(), StoreError> {
+        let now = tx.commit()?;
+        let before = std::mem::replace(&mut *lock_anyway(&self.cursor), now);
+        if before != now
+            && let Some(listener) = &*lock_anyway(&self.listener)
+        {
+            listener(now);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor {
+        *lock_anyway(&self.cursor)
+    }
+
+    pub(crate) fn listen(&self, listener: Listener) {
+        *lock_anyway(&self.listener) = Some(listener);
+    }
+
+    pub(crate) fn space(&self) -> Result<Space, StoreError> {
+        Space::of(&self.top).map_err(|e| StoreError::io("the drive", e))
+    }
+
+    /// Fails with `ENOSPC` where `more` bytes would go below the floor, after trying to make room.
+    pub(crate) fn check_space(&self, more: u64) -> io::Result<()> {
+        let need = self.options.floor_bytes.saturating_add(more);
+        if Space::of(&self.top)?.free_bytes >= need {
+            return Ok(());
+        }
+        if let Err(error) = self.make_room() {
+            tracing::warn!(%error, "no room could be made");
+        }
+        if Space::of(&self.top)?.free_bytes >= need {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::ENOSPC))
+        }
+    }
+
+    /// Whether two names can change places, so that a replaced one is never absent. Where inode
+    /// numbers don't last, recovery could not tell which is which.
+    pub(crate) fn may_exchange(&self) -> bool {
+        self.disk.stable_inodes && !self.faults.no_exchange
+    }
+
+    /// Whether both paths are the same name to the filesystem, in another case.
+    pub(crate) fn is_respelling(&self, from: &RelPath, to: &RelPath) -> bool {
+        !self.disk.holds.case_sensitive
+            && from != to
+            && from.parent() == to.parent()
+            && from.name().to_lowercase() == to.name().to_lowercase()
+    }
+
+    /// Marks a place between two calls on the disk where a test may stop everything.
+    pub(crate) fn step(&self) {
+        let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        if self.faults.stop_at.is_some_and(|stop| step >= stop) {
+            panic!("stopped at step {step}, as a test asked for");
+        }
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("folder", &self.own_path)
+            .field("drive", &self.drive)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a panic left behind is still whole: the values are replaced at once, and the writer has
+/// [`Writer::unsettled`].
+fn lock_anyway<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The drive's identity, which outlives its journal: a file of 32 hex digits, made at first use.
+fn drive_id(own: &Folder) -> io::Result<DriveId> {
+    let mut text = String::new();
+    let mut file = own.open_or_create("drive")?;
+    Read::by_ref(&mut file).take(64).read_to_string(&mut text)?;
+    if let Ok(id) = text.trim().parse() {
+        return Ok(id);
+    }
+    if !text.is_empty() {
+        tracing::warn!("the file with the drive's identity is damaged, it gets a new one");
+    }
+    let id = DriveId(journal::random());
+    let staged = crate::staging::random_name();
+    let mut file = own.create(&staged)?;
+    file.write_all(format!("{id}\n").as_bytes())?;
+    file.sync_all()?;
+    own.rename(&staged, own, "drive", crate::beneath::Onto::Anything)?;
+    own.sync()?;
+    Ok(id)
+}

@@ -1,0 +1,335 @@
+//! The journal's file: opening it, its format, and the transactions on it.
+//!
+//! The journal is not a log but the state of the tree with, for each entry, the number of the change
+//! that made it so ([`crate::rows`]); what is gone leaves a tombstone. So it stays as small as the
+//! tree is, and "what changed since" is one range of an index.
+//!
+//! A path is kept with `/` as the byte 1. No name holds that, and it sorts before all that names do
+//! hold, so the database's plain order of bytes is [`RelPath`]'s order, and a folder's contents are
+//! one range of keys.
+
+use crate::error::OpenError;
+use nix::libc;
+use raspbox_protocol::info::DriveId;
+use raspbox_protocol::{Cursor, Epoch, RelPath, Version};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use std::cell::Cell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// The newest format that is understood, `user_version` of the file.
+const FORMAT: i64 = 1;
+
+/// How long one connection waits for another. Only readers and a checkpoint can meet.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+
+/// How many absences are remembered; a client whose cursor is older compares the whole tree.
+pub(crate) const TOMBSTONES_MAX: u32 = 200_000;
+
+/// How many commits' outcomes are remembered.
+pub(crate) const RESULTS_MAX: u32 = 1_000;
+
+/// The journal's file in our own folder.
+const FILE: &str = "journal.db";
+
+const SCHEMA: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) WITHOUT ROWID;
+CREATE TABLE entry (
+    path TEXT PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    executable INTEGER NOT NULL, digest BLOB, target TEXT, version INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    disk_mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
+    recorded_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX entry_version ON entry (version);
+CREATE TABLE tombstone (path TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX tombstone_version ON tombstone (version);
+CREATE TABLE displaced (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT, kind INTEGER NOT NULL, digest BLOB,
+    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, executable INTEGER NOT NULL, target TEXT,
+    version INTEGER NOT NULL, by TEXT NOT NULL, displaced_at_ns INTEGER NOT NULL,
+    displaced_by TEXT NOT NULL
+);
+CREATE INDEX displaced_path ON displaced (path);
+CREATE INDEX displaced_digest ON displaced (digest);
+CREATE TABLE intent (
+    staged TEXT PRIMARY KEY, path TEXT NOT NULL, source TEXT, digest BLOB, target TEXT
+) WITHOUT ROWID;
+CREATE TABLE result (number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB UNIQUE NOT NULL,
+    outcomes BLOB NOT NULL);
+";
+
+/// A journal that was opened.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    /// The one connection that writes.
+    pub(crate) db: Connection,
+    /// Its newest position.
+    pub(crate) cursor: Cursor,
+    /// Whether it was made just now: what is in our own folder is unknown to it.
+    pub(crate) new: bool,
+}
+
+impl Journal {
+    /// Opens the journal in our own folder; one that is broken is set aside for a new one.
+    ///
+    /// A journal of another drive (a folder copied from one to the other) keeps its contents and
+    /// gets a new epoch.
+    pub(crate) fn open(own: &Path, drive: DriveId) -> Result<Journal, OpenError> {
+        let path = own.join(FILE);
+        let cannot = |source| OpenError::Journal {
+            path: path.clone(),
+            source,
+        };
+        let lost = !path.exists();
+        if lost {
+            // A log without its database would be played into the new one.
+            set_aside(own).map_err(|e| OpenError::Folder {
+                path: own.into(),
+                source: e,
+            })?;
+        }
+        let (db, new) = match open_checked(&path) {
+            Ok(db) => (db, lost),
+            Err(error) if is_broken(&error) => {
+                tracing::error!(path = %path.display(), %error, "journal broken, set aside");
+                set_aside(own).map_err(|e| OpenError::Folder {
+                    path: own.into(),
+                    source: e,
+                })?;
+                (open_checked(&path).map_err(cannot)?, true)
+            }
+            Err(error) => return Err(cannot(error)),
+        };
+        let format: i64 = db
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(cannot)?;
+        let new = new || format == 0;
+        match format {
+            0 => make(&db, drive).map_err(cannot)?,
+            FORMAT => adopt(&db, drive).map_err(cannot)?,
+            found => return Err(OpenError::Newer { path, found }),
+        }
+        let cursor = read_cursor(&db).map_err(cannot)?;
+        Ok(Journal { db, cursor, new })
+    }
+}
+
+/// A connection for reading.
+pub(crate) fn reader(own: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let db = Connection::open_with_flags(own.join(FILE), flags)?;
+    db.busy_timeout(BUSY_WAIT)?;
+    db.pragma_update(None, "query_only", true)?;
+    Ok(db)
+}
+
+/// The newest position.
+pub(crate) fn read_cursor(db: &Connection) -> rusqlite::Result<Cursor> {
+    let epoch = meta::<Vec<u8>>(db, "epoch")?;
+    Ok(Cursor {
+        epoch: Epoch(epoch.try_into().unwrap_or_default()),
+        seq: meta::<i64>(db, "seq")?.cast_unsigned(),
+    })
+}
+
+/// The position from which on absences are known.
+pub(crate) fn read_floor(db: &Connection) -> rusqlite::Result<u64> {
+    Ok(meta::<i64>(db, "floor_seq")?.cast_unsigned())
+}
+
+/// Gives the journal a new epoch: what clients know of it doesn't hold any more.
+pub(crate) fn renew_epoch(db: &Connection) -> rusqlite::Result<()> {
+    set_meta(db, "epoch", random().as_slice())
+}
+
+/// 16 random bytes.
+pub(crate) fn random() -> [u8; 16] {
+    *uuid::Uuid::new_v4().as_bytes()
+}
+
+/// The appliance's clock, in nanoseconds since 1970. For display, and for the racy rule.
+pub(crate) fn now_ns() -> i64 {
+    raspbox_protocol::Mtime::from(SystemTime::now()).0
+}
+
+/// A path as the database keeps it.
+pub(crate) fn key(path: &RelPath) -> String {
+    path.as_str().replace('/', "\u{1}")
+}
+
+/// A path as the database kept it.
+pub(crate) fn path(key: &str) -> rusqlite::Result<RelPath> {
+    RelPath::parse(&key.replace('\u{1}', "/")).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// One transaction of the writer, with the number of the last change in it.
+///
+/// Dropped without [`Tx::commit`], nothing of it was.
+#[derive(Debug)]
+pub(crate) struct Tx<'c> {
+    pub(crate) db: &'c Connection,
+    seq: Cell<u64>,
+    buried: Cell<u32>,
+    open: Cell<bool>,
+}
+
+impl<'c> Tx<'c> {
+    pub(crate) fn begin(db: &'c Connection) -> rusqlite::Result<Tx<'c>> {
+        db.execute_batch("BEGIN IMMEDIATE")?;
+        let tx = Tx {
+            db,
+            seq: Cell::new(0),
+            buried: Cell::new(0),
+            open: Cell::new(true),
+        };
+        tx.seq.set(read_cursor(db)?.seq);
+        Ok(tx)
+    }
+
+    /// The number of the last change.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq.get()
+    }
+
+    /// A new change's number.
+    pub(crate) fn next(&self) -> Version {
+        self.seq.set(self.seq.get() + 1);
+        Version(self.seq.get())
+    }
+
+    /// Notes that this many tombstones were written.
+    pub(crate) fn buried(&self, tombstones: usize) {
+        let more = u32::try_from(tombstones).unwrap_or(u32::MAX);
+        self.buried.set(self.buried.get().saturating_add(more));
+    }
+
+    /// Makes what was done so far durable and goes on, so that a long scan is no long transaction.
+    pub(crate) fn renew(&self) -> rusqlite::Result<()> {
+        set_meta(self.db, "seq", self.seq.get().cast_signed())?;
+        self.db.execute_batch("COMMIT; BEGIN IMMEDIATE")
+    }
+
+    /// Makes it durable. Returns the newest position.
+    pub(crate) fn commit(self) -> rusqlite::Result<Cursor> {
+        set_meta(self.db, "seq", self.seq.get().cast_signed())?;
+        // Counting is a walk over an index; for one tombstone at a time, now and then is enough.
+        let every = 1_000;
+        if self.buried.get() >= every || (self.buried.get() > 0 && self.seq.get() % 256 == 0) {
+            prune_tombstones(self.db, TOMBSTONES_MAX)?;
+        }
+        let cursor = read_cursor(self.db)?;
+        self.db.execute_batch("COMMIT")?;
+        self.open.set(false);
+        Ok(cursor)
+    }
+}
+
+impl Drop for Tx<'_> {
+    fn drop(&mut self) {
+        if self.open.get() && !self.db.is_autocommit() {
+            // Where this fails the connection is beyond use, and the next BEGIN says so.
+            let _ = self.db.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+/// Forgets the oldest tombstones beyond `max`, and notes from where on they are known.
+pub(crate) fn prune_tombstones(db: &Connection, max: u32) -> rusqlite::Result<()> {
+    let oldest: Option<i64> = db
+        .prepare_cached("SELECT version FROM tombstone ORDER BY version DESC LIMIT 1 OFFSET ?")?
+        .query_row([max], |row| row.get(0))
+        .optional()?;
+    if let Some(version) = oldest {
+        db.execute("DELETE FROM tombstone WHERE version <= ?", [version])?;
+        set_meta(db, "floor_seq", version)?;
+    }
+    Ok(())
+}
+
+fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Result<T> {
+    db.prepare_cached("SELECT value FROM meta WHERE key = ?")?
+        .query_row([key], |row| row.get(0))
+}
+
+fn set_meta(db: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+    db.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?, ?)")?
+        .execute(params![key, value])?;
+    Ok(())
+}
+
+fn open_checked(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY_WAIT)?;
+    db.set_prepared_statement_cache_capacity(64);
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        Ok(db)
+    } else {
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+            Some(verdict),
+        ))
+    }
+}
+
+fn is_broken(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+fn make(db: &Connection, drive: DriveId) -> rusqlite::Result<()> {
+    db.execute_batch("BEGIN IMMEDIATE")?;
+    db.execute_batch(SCHEMA)?;
+    set_meta(db, "drive", drive.0.as_slice())?;
+    set_meta(db, "seq", 0)?;
+    set_meta(db, "floor_seq", 0)?;
+    renew_epoch(db)?;
+    db.pragma_update(None, "user_version", FORMAT)?;
+    db.execute_batch("COMMIT")
+}
+
+fn adopt(db: &Connection, drive: DriveId) -> rusqlite::Result<()> {
+    if meta::<Vec<u8>>(db, "drive")? != drive.0 {
+        tracing::warn!(%drive, "the journal is of another drive, it gets a new epoch");
+        let tx = db.unchecked_transaction()?;
+        set_meta(db, "drive", drive.0.as_slice())?;
+        renew_epoch(db)?;
+        tx.commit()?;
+    }
+    Ok(())
+}
+
+/// Renames the journal and what belongs to it to the first free `journal.db.broken-N`.
+fn set_aside(own: &Path) -> io::Result<()> {
+    let aside = |n: u32, end: &str| own.join(format!("{FILE}.broken-{n}{end}"));
+    let taken = |n: &u32| {
+        ["", "-wal", "-shm"]
+            .iter()
+            .any(|end| aside(*n, end).exists())
+    };
+    let n = (1..1_000)
+        .find(|n| !taken(n))
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EEXIST))?;
+    for end in ["", "-wal", "-shm"] {
+        let from: PathBuf = own.join(format!("{FILE}{end}"));
+        match std::fs::rename(&from, aside(n, end)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

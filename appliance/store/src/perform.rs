@@ -1,0 +1,528 @@
+//! Making one change on the disk, and writing its rows.
+//!
+//! Each first decides by the rows, then acts in a way in which the kernel says whether the disk is
+//! as the rows say, and then looks at what was *displaced*: if that isn't what its row says, somebody
+//! wrote in between, it is put back, and the change is refused.
+
+use crate::apply::{Batch, Stop, clash};
+use crate::beneath::{Folder, Look, Onto};
+use crate::change::{Change, Content, Expected, Only, PutPlan, check_expected, plan_put};
+use crate::error::StoreError;
+use crate::rows::{self, Row};
+use crate::staging::set_executable;
+use nix::libc;
+use raspbox_protocol::{Entry, File, Mtime, RelPath, Version};
+use std::fs::FileTimes;
+use std::io;
+use std::rc::Rc;
+
+impl Batch<'_> {
+    /// Makes one change; `aside` is the staged name of its intent, where it has one.
+    pub(crate) fn perform(
+        &mut self,
+        change: &Change,
+        aside: Option<&str>,
+    ) -> Result<Version, Stop> {
+        match change {
+            Change::Put {
+                path,
+                expected,
+                content,
+                staged,
+            } => self.put(path, *expected, content, staged, aside.is_some()),
+            Change::MakeFolder { path, expected } => self.make_folder(path, *expected),
+            Change::Delete {
+                path,
+                expected,
+                only,
+            } => self.delete(path, *expected, *only, aside),
+            Change::Move { from, expected, to } => self.rename(from, *expected, to, aside),
+            Change::SetMeta {
+                path,
+                expected,
+                mtime,
+                executable,
+            } => self.set_meta(path, *expected, *mtime, *executable),
+            Change::Refused(_) => Err(StoreError::BadRequest("refused").into()),
+        }
+    }
+
+    fn put(
+        &mut self,
+        path: &RelPath,
+        expected: Expected,
+        content: &Content,
+        staged: &str,
+        intended: bool,
+    ) -> Result<Version, Stop> {
+        self.check_name(path)?;
+        let row = rows::get(self.tx.db, path)?;
+        let plan = plan_put(path, row.as_ref(), expected, content)?;
+        let folder = self.folders.parent(path)?;
+        let entry = match (plan, row) {
+            (PutPlan::Done(version), _) => {
+                self.disposable.push(staged.to_owned());
+                return Ok(version);
+            }
+            (PutPlan::Fresh(entry), _) => {
+                self.dress(staged, content, &entry)?;
+                self.store.step();
+                self.take_name(&self.store.own.staging, staged, &folder, path)?;
+                entry
+            }
+            (PutPlan::Replace(entry), Some(row)) if intended => {
+                self.dress(staged, content, &entry)?;
+                self.replace(path, &folder, staged, &row)?;
+                entry
+            }
+            // It came to stand there within this batch.
+            (PutPlan::Replace(_), _) => return Err(StoreError::Changed(path.clone()).into()),
+        };
+        self.store.step();
+        let look = self.stands(&folder, path)?;
+        let version = self.tx.next();
+        rows::put(self.tx, path, &Row::new(entry, version, self.by, &look))?;
+        self.touch(path, folder);
+        Ok(version)
+    }
+
+    /// Gives a staged content the place of what stands there.
+    fn replace(
+        &mut self,
+        path: &RelPath,
+        folder: &Folder,
+        staged: &str,
+        row: &Row,
+    ) -> Result<(), Stop> {
+        let store = self.store;
+        let staging = &store.own.staging;
+        let name = path.name();
+        if store.may_exchange() {
+            store.step();
+            match staging.rename(staged, folder, name, Onto::Exchange) {
+                Ok(()) => {
+                    store.step();
+                    if !self.is_displaced(staged, row)? {
+                        let back = staging.rename(staged, folder, name, Onto::Exchange);
+                        back.map_err(|e| broken(path, e))?;
+                        return Err(StoreError::Changed(path.clone()).into());
+                    }
+                    return self.displace(staged, path, row);
+                }
+                Err(error) if cannot_exchange(&error) => {}
+                Err(error) => return Err(refused(path, error)),
+            }
+        }
+        let old = old_name(staged);
+        self.take_away(path, folder, &old, row)?;
+        store.step();
+        if let Err(error) = staging.rename(staged, folder, name, Onto::Nothing) {
+            let back = staging.rename(&old, folder, name, Onto::Nothing);
+            back.map_err(|e| broken(path, e))?;
+            return Err(refused(path, error));
+        }
+        store.step();
+        self.displace(&old, path, row)
+    }
+
+    fn make_folder(&mut self, path: &RelPath, expected: Expected) -> Result<Version, Stop> {
+        self.check_name(path)?;
+        match (rows::get(self.tx.db, path)?, expected) {
+            (Some(_), Expected::Any) => return Err(StoreError::Exists(path.clone()).into()),
+            (Some(row), _) if row.entry == Entry::Folder => return Ok(row.version),
+            (Some(_), _) => return Err(StoreError::Changed(path.clone()).into()),
+            (None, _) => {}
+        }
+        let folder = self.folders.parent(path)?;
+        self.store.step();
+        match folder.make_folder(path.name()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(self.taken(&folder, path)?.into());
+            }
+            result => result.map_err(|e| refused(path, e))?,
+        }
+        self.store.step();
+        let look = self.stands(&folder, path)?;
+        let version = self.tx.next();
+        let row = Row::new(Entry::Folder, version, self.by, &look);
+        rows::put(self.tx, path, &row)?;
+        self.touch(path, folder);
+        Ok(version)
+    }
+
+    fn delete(
+        &mut self,
+        path: &RelPath,
+        expected: Expected,
+        only: Only,
+        aside: Option<&str>,
+    ) -> Result<Version, Stop> {
+        let Some(row) = rows::get(self.tx.db, path)? else {
+            return match expected {
+                Expected::Any => Err(StoreError::NotFound(path.clone()).into()),
+                Expected::Absent | Expected::Version(_) => {
+                    let buried = rows::tombstone(self.tx.db, path)?;
+                    Ok(buried.unwrap_or(Version(self.tx.seq())))
+                }
+            };
+        };
+        match (only, &row.entry) {
+            (Only::Files, Entry::Folder) => return Err(StoreError::NotAFile(path.clone()).into()),
+            (Only::Folders, Entry::File(_) | Entry::Symlink(_)) => {
+                return Err(StoreError::NotAFolder(path.clone()).into());
+            }
+            (Only::Files | Only::Folders | Only::Anything, _) => {}
+        }
+        check_expected(path, &row, expected)?;
+        let folder = self.folders.parent(path)?;
+        if row.entry == Entry::Folder {
+            self.store.step();
+            match folder.remove_folder(path.name()) {
+                Err(error) if is_not_empty(&error) => {
+                    return Err(StoreError::NotEmpty(path.clone()).into());
+                }
+                result => result.map_err(|e| refused(path, e))?,
+            }
+            self.folders.forget();
+        } else {
+            let aside = aside.ok_or_else(|| StoreError::Changed(path.clone()))?;
+            self.take_away(path, &folder, aside, &row)?;
+            self.store.step();
+            self.displace(aside, path, &row)?;
+        }
+        self.store.step();
+        let version = self.tx.next();
+        rows::bury_tree(self.tx, path, version)?;
+        self.touch(path, folder);
+        Ok(version)
+    }
+
+    fn rename(
+        &mut self,
+        from: &RelPath,
+        expected: Expected,
+        to: &RelPath,
+        aside: Option<&str>,
+    ) -> Result<Version, Stop> {
+        let standing = rows::get(self.tx.db, to)?;
+        let Some(row) = rows::get(self.tx.db, from)? else {
+            let buried = rows::tombstone(self.tx.db, from)?;
+            return match (expected, standing) {
+                (Expected::Any, _) => Err(StoreError::NotFound(from.clone()).into()),
+                (_, Some(there)) if buried == Some(there.version) => Ok(there.version),
+                (_, _) => Err(StoreError::Changed(from.clone()).into()),
+            };
+        };
+        check_expected(from, &row, expected)?;
+        if from == to {
+            return Ok(row.version);
+        }
+        self.check_name(to)?;
+        self.check_moved(from, &row, to)?;
+        let from_folder = self.folders.parent(from)?;
+        let to_folder = self.folders.parent(to)?;
+        match (&standing, expected, aside) {
+            (None, _, _) => self.move_to_free(from, &from_folder, &row, to, &to_folder)?,
+            (Some(_), Expected::Absent | Expected::Version(_), _) => {
+                return Err(StoreError::Changed(to.clone()).into());
+            }
+            (Some(there), Expected::Any, Some(aside))
+                if there.entry != Entry::Folder && row.entry != Entry::Folder =>
+            {
+                let places = [(from, &*from_folder), (to, &*to_folder)];
+                self.move_over(places, [&row, there], aside)?;
+            }
+            (Some(_), Expected::Any, _) => return Err(StoreError::Exists(to.clone()).into()),
+        }
+        self.store.step();
+        let look = self.stands(&to_folder, to)?;
+        let version = self.tx.next();
+        rows::move_tree(self.tx, from, to, version, self.by)?;
+        if row.entry == Entry::Folder {
+            self.folders.forget();
+        } else {
+            let moved = Row::new(row.entry, version, self.by, &look);
+            rows::put(self.tx, to, &moved)?;
+        }
+        self.touch(from, from_folder);
+        self.touch(to, to_folder);
+        Ok(version)
+    }
+
+    fn move_to_free(
+        &self,
+        from: &RelPath,
+        from_folder: &Folder,
+        row: &Row,
+        to: &RelPath,
+        to_folder: &Folder,
+    ) -> Result<(), Stop> {
+        self.store.step();
+        if self.store.is_respelling(from, to) {
+            // The filesystem sees one name in both; nothing else can stand there.
+            let result = from_folder.rename(from.name(), to_folder, to.name(), Onto::Anything);
+            return result.map_err(|e| refused(from, e));
+        }
+        self.take_name(from_folder, from.name(), to_folder, to)?;
+        let look = self.stands(to_folder, to)?;
+        if !row.fits_moved(&look, &self.store.disk) {
+            let back = to_folder.rename(to.name(), from_folder, from.name(), Onto::Nothing);
+            back.map_err(|e| broken(from, e))?;
+            return Err(StoreError::Changed(from.clone()).into());
+        }
+        Ok(())
+    }
+
+    /// Moves a file or symlink over another one, so that the new name is never absent.
+    fn move_over(
+        &mut self,
+        [(from, from_folder), (to, to_folder)]: [(&RelPath, &Folder); 2],
+        [row, there]: [&Row; 2],
+        aside: &str,
+    ) -> Result<(), Stop> {
+        let store = self.store;
+        if store.may_exchange() {
+            store.step();
+            let exchange = || from_folder.rename(from.name(), to_folder, to.name(), Onto::Exchange);
+            match exchange() {
+                Ok(()) => {
+                    store.step();
+                    let (new, old) = (self.stands(to_folder, to)?, self.stands(from_folder, from)?);
+                    let disk = &store.disk;
+                    if !row.fits_moved(&new, disk) || !there.fits_moved(&old, disk) {
+                        exchange().map_err(|e| broken(to, e))?;
+                        return Err(StoreError::Changed(to.clone()).into());
+                    }
+                    let staging = &store.own.staging;
+                    let away = from_folder.rename(from.name(), staging, aside, Onto::Nothing);
+                    away.map_err(|e| broken(from, e))?;
+                    store.step();
+                    return self.displace(aside, to, there);
+                }
+                Err(error) if cannot_exchange(&error) => {}
+                Err(error) => return Err(refused(to, error)),
+            }
+        }
+        self.take_away(to, to_folder, aside, there)?;
+        store.step();
+        if let Err(error) = from_folder.rename(from.name(), to_folder, to.name(), Onto::Nothing) {
+            let back = store
+                .own
+                .staging
+                .rename(aside, to_folder, to.name(), Onto::Nothing);
+            back.map_err(|e| broken(to, e))?;
+            return Err(refused(from, error));
+        }
+        store.step();
+        self.displace(aside, to, there)
+    }
+
+    fn set_meta(
+        &mut self,
+        path: &RelPath,
+        expected: Expected,
+        mtime: Option<Mtime>,
+        executable: Option<bool>,
+    ) -> Result<Version, Stop> {
+        let row = match (rows::get(self.tx.db, path)?, expected) {
+            (Some(row), _) => row,
+            (None, Expected::Any) => return Err(StoreError::NotFound(path.clone()).into()),
+            (None, _) => return Err(StoreError::Changed(path.clone()).into()),
+        };
+        let Entry::File(old) = row.entry else {
+            return Err(StoreError::NotAFile(path.clone()).into());
+        };
+        check_expected(path, &row, expected)?;
+        let new = File {
+            mtime: mtime.unwrap_or(old.mtime),
+            executable: executable.unwrap_or(old.executable),
+            ..old
+        };
+        if new == old {
+            return Ok(row.version);
+        }
+        let folder = self.folders.parent(path)?;
+        let trouble = |e| refused(path, e);
+        let file = folder.open(path.name()).map_err(trouble)?;
+        if !row.fits_now(&Look::of(&file).map_err(trouble)?, &self.store.disk) {
+            return Err(StoreError::Changed(path.clone()).into());
+        }
+        self.store.step();
+        if new.executable != old.executable {
+            set_executable(&file, new.executable).map_err(trouble)?;
+        }
+        self.store.step();
+        // Also where it stays: on some filesystems the other call alone would round it.
+        if mtime.is_some() {
+            let times = FileTimes::new().set_modified(new.mtime.into());
+            file.set_times(times).map_err(trouble)?;
+        }
+        self.store.step();
+        file.sync_all().map_err(trouble)?;
+        let look = Look::of(&file).map_err(trouble)?;
+        let version = self.tx.next();
+        let row = Row::new(Entry::File(new), version, self.by, &look);
+        rows::put(self.tx, path, &row)?;
+        Ok(version)
+    }
+
+    /// Moves what stands under a name to a staged one, unless it isn't what its row says.
+    fn take_away(
+        &self,
+        path: &RelPath,
+        folder: &Folder,
+        aside: &str,
+        row: &Row,
+    ) -> Result<(), Stop> {
+        let staging = &self.store.own.staging;
+        self.store.step();
+        let away = folder.rename(path.name(), staging, aside, Onto::Nothing);
+        away.map_err(|e| refused(path, e))?;
+        self.store.step();
+        if self.is_displaced(aside, row)? {
+            return Ok(());
+        }
+        let back = staging.rename(aside, folder, path.name(), Onto::Nothing);
+        back.map_err(|e| broken(path, e))?;
+        Err(StoreError::Changed(path.clone()).into())
+    }
+
+    /// Whether what stands under a staged name is what a row says.
+    fn is_displaced(&self, staged: &str, row: &Row) -> Result<bool, Stop> {
+        let look = self.store.own.staging.look(staged);
+        let look = look.map_err(|e| Stop::Broken(StoreError::io(staged, e)))?;
+        Ok(look.is_some_and(|look| row.fits_moved(&look, &self.store.disk)))
+    }
+
+    /// Keeps what was displaced as a version.
+    fn displace(&mut self, staged: &str, path: &RelPath, row: &Row) -> Result<(), Stop> {
+        let left = self
+            .store
+            .keep(staged, &row.entry)
+            .map_err(|e| broken(path, e))?;
+        if left {
+            self.disposable.push(staged.to_owned());
+        }
+        self.kept.extend(row.digest().filter(|_| !left));
+        Ok(rows::displace(self.tx, Some(path), row, self.by)?)
+    }
+
+    /// Renames to a name at which nothing may stand.
+    fn take_name(
+        &self,
+        folder: &Folder,
+        name: &str,
+        to_folder: &Folder,
+        to: &RelPath,
+    ) -> Result<(), Stop> {
+        match folder.rename(name, to_folder, to.name(), Onto::Nothing) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(self.taken(to_folder, to)?.into())
+            }
+            result => result.map_err(|e| refused(to, e)),
+        }
+    }
+
+    /// The error for a name that is taken though it has no row.
+    fn taken(&self, folder: &Folder, path: &RelPath) -> Result<StoreError, Stop> {
+        if self.folders.spelled_so(folder, path)? {
+            Ok(StoreError::Changed(path.clone()))
+        } else {
+            Ok(clash(path))
+        }
+    }
+
+    /// Gives a staged file the executable bit of what it replaces; all else it has already.
+    fn dress(&self, staged: &str, content: &Content, entry: &Entry) -> Result<(), Stop> {
+        let (Content::File { file, .. }, Entry::File(new)) = (content, entry) else {
+            return Ok(());
+        };
+        if file.executable == new.executable {
+            return Ok(());
+        }
+        let dress = || {
+            let file = self.store.own.staging.open(staged)?;
+            set_executable(&file, new.executable)?;
+            file.sync_all()
+        };
+        dress().map_err(|e| StoreError::io(staged, e).into())
+    }
+
+    fn check_name(&self, path: &RelPath) -> Result<(), StoreError> {
+        match self.store.disk.refuses_name(path) {
+            None => Ok(()),
+            Some(why) => Err(StoreError::CannotHold {
+                path: path.clone(),
+                why: why.into(),
+            }),
+        }
+    }
+
+    /// Checks that everything that moves has a legal path afterwards.
+    fn check_moved(&self, from: &RelPath, row: &Row, to: &RelPath) -> Result<(), Stop> {
+        let cannot = |why: &str| {
+            Stop::Refused(StoreError::CannotHold {
+                path: to.clone(),
+                why: why.into(),
+            })
+        };
+        if row.entry != Entry::Folder {
+            return Ok(());
+        }
+        if to.is_in(from) {
+            return Err(cannot("a folder can't move into itself"));
+        }
+        let mut after: Option<RelPath> = None;
+        loop {
+            let page = rows::page(self.tx.db, Some(from), after.as_ref(), 1_000)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            if page.iter().any(|(path, _)| path.moved(from, to).is_none()) {
+                return Err(cannot("a path in it would get too long"));
+            }
+            after = Some(last.clone());
+        }
+    }
+
+    fn stands(&self, folder: &Folder, path: &RelPath) -> Result<Look, Stop> {
+        match folder.look(path.name()) {
+            Ok(Some(look)) => Ok(look),
+            Ok(None) => Err(Stop::Broken(StoreError::NotFound(path.clone()))),
+            Err(error) => Err(broken(path, error)),
+        }
+    }
+
+    fn touch(&mut self, path: &RelPath, folder: Rc<Folder>) {
+        self.touched.insert(path.parent(), folder);
+    }
+}
+
+/// Where what a staged content replaces goes, where names can't be exchanged.
+pub(crate) fn old_name(staged: &str) -> String {
+    format!("old-{staged}")
+}
+
+fn broken(path: &RelPath, error: io::Error) -> Stop {
+    Stop::Broken(StoreError::io(path, error))
+}
+
+/// The drive refused, and nothing was changed. What isn't there any more was changed by others.
+fn refused(path: &RelPath, error: io::Error) -> Stop {
+    let changed = crate::beneath::is_absent(&error)
+        || matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EISDIR));
+    Stop::Refused(if changed {
+        StoreError::Changed(path.clone())
+    } else {
+        StoreError::io(path, error)
+    })
+}
+
+fn cannot_exchange(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    matches!(code, Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))
+}
+
+fn is_not_empty(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST))
+}

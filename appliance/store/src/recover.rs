@@ -1,0 +1,198 @@
+//! Making journal and disk agree again after a crash or a failure in the middle of a batch.
+//!
+//! An intent is written before anything is displaced, and names the path and the staged name that
+//! takes part. What was displaced is, at any moment, either under its path, under that staged name
+//! (or `old-` and that name, where names can't be exchanged) or kept as a version; so for each
+//! intent one look at the staged name tells what is left to do:
+//!
+//! | staged name | path | then |
+//! |---|---|---|
+//! | absent | whatever | done wholly or not at all, the scan finds which |
+//! | the new content | whatever | not done: the new content is dropped, it was never acknowledged |
+//! | something else | absent | half done: it is what was displaced, and goes back |
+//! | something else | present | done: it is what was displaced, and is kept as a version |
+//!
+//! Then the scan journals what is found. Where a row's content isn't under its path any more but is
+//! kept, the scan notes it as a version ([`Inner::note_kept`]).
+
+use crate::beneath::{Folder, Kind, Look, Onto, is_absent};
+use crate::error::StoreError;
+use crate::inner::{Inner, Writer};
+use crate::journal::Tx;
+use crate::perform::old_name;
+use crate::rows::{self, Intent, Row};
+use crate::staging::digest_of;
+use raspbox_protocol::{Entry, File, RelPath, Version};
+use std::io;
+
+impl Inner {
+    /// At opening: settles what was interrupted, removes what is left over and scans the tree.
+    pub(crate) fn recover(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let tx = Tx::begin(&writer.db)?;
+        self.settle_intents(&tx)?;
+        self.scan_all(&tx)?;
+        self.adopt_kept(&tx)?;
+        rows::clear_intents(&tx)?;
+        self.own
+            .folder
+            .sync_all()
+            .map_err(|e| StoreError::io("the drive", e))?;
+        self.publish(tx)?;
+        // Only now: until here a leftover could have been named by an intent.
+        self.remove_leftovers()?;
+        writer.unsettled = false;
+        Ok(())
+    }
+
+    /// The same while the store is in use: others are staging files, so leftovers stay.
+    pub(crate) fn settle(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let tx = Tx::begin(&writer.db)?;
+        self.settle_intents(&tx)?;
+        self.scan_all(&tx)?;
+        rows::clear_intents(&tx)?;
+        self.own
+            .folder
+            .sync_all()
+            .map_err(|e| StoreError::io("the drive", e))?;
+        self.publish(tx)?;
+        writer.unsettled = false;
+        Ok(())
+    }
+
+    fn settle_intents(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
+        for intent in rows::intents(tx.db)? {
+            let trouble = |e| StoreError::io(&intent.path, e);
+            self.finish_exchange(tx, &intent).map_err(trouble)?;
+            self.settle_old(tx, &intent, &old_name(&intent.staged))?;
+            let staged = self.own.staging.look(&intent.staged).map_err(trouble)?;
+            let is_new = match (&staged, &intent.new) {
+                (None, _) => continue,
+                (Some(_), None) => false,
+                (Some(look), Some(new)) => {
+                    let found = self.identify(&intent.staged, look).map_err(trouble)?;
+                    found.is_some_and(|found| is_same(&found, new))
+                }
+            };
+            // Else either it never got its name, or it displaced a content that is the same.
+            if !is_new {
+                self.settle_old(tx, &intent, &intent.staged)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what was displaced back where its name is free, else keeps it as a version.
+    fn settle_old(&self, tx: &Tx<'_>, intent: &Intent, staged: &str) -> Result<(), StoreError> {
+        let trouble = |e| StoreError::io(&intent.path, e);
+        let staging = &self.own.staging;
+        let Some(look) = staging.look(staged).map_err(trouble)? else {
+            return Ok(());
+        };
+        match self.top.folder(intent.path.parent().as_ref()) {
+            Ok(parent) => {
+                self.step();
+                match staging.rename(staged, &parent, intent.path.name(), Onto::Nothing) {
+                    Ok(()) => {
+                        tracing::warn!(path = %intent.path, "a displaced content was put back");
+                        self.step();
+                        return Ok(());
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(trouble(error)),
+                }
+            }
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(trouble(error)),
+        }
+        let Some(entry) = self.identify(staged, &look).map_err(trouble)? else {
+            // Nothing of ours puts such a thing there; a person may look at it.
+            let message = "what was displaced is neither file nor symlink";
+            return Err(StoreError::NotNow(format!("{}: {message}", intent.path)));
+        };
+        let row = match rows::get(tx.db, &intent.path)? {
+            Some(row) if row.entry.same_content(&entry) => row,
+            Some(_) | None => Row {
+                entry: entry.clone(),
+                version: Version(0),
+                by: String::new(),
+                print: crate::beneath::Fingerprint::default(),
+                recorded_ns: 0,
+            },
+        };
+        rows::displace(tx, Some(&intent.path), &row, "")?;
+        self.keep(staged, &entry).map_err(trouble)?;
+        tracing::warn!(path = %intent.path, "a displaced content was kept as a version");
+        Ok(())
+    }
+
+    /// A move over something begins by exchanging both names. Where it stopped there, the displaced
+    /// one stands under the old name; it is taken away from there, as was asked.
+    fn finish_exchange(&self, tx: &Tx<'_>, intent: &Intent) -> io::Result<()> {
+        let Some(source) = intent.source.as_ref().filter(|_| self.disk.stable_inodes) else {
+            return Ok(());
+        };
+        let row = |path: &RelPath| rows::get(tx.db, path).map_err(io::Error::other);
+        let (Some(moved), Some(displaced)) = (row(source)?, row(&intent.path)?) else {
+            return Ok(());
+        };
+        let stands = |folder: &Folder, path: &RelPath, row: &Row| -> io::Result<bool> {
+            let look = folder.look(path.name())?;
+            Ok(look.is_some_and(|look| {
+                row.fits_moved(&look, &self.disk) && row.print.inode == look.print.inode
+            }))
+        };
+        let parent = |path: &RelPath| match self.top.folder(path.parent().as_ref()) {
+            Err(error) if is_absent(&error) => Ok(None),
+            folder => folder.map(Some),
+        };
+        let (Some(from), Some(to)) = (parent(source)?, parent(&intent.path)?) else {
+            return Ok(());
+        };
+        if stands(&from, source, &displaced)? && stands(&to, &intent.path, &moved)? {
+            self.step();
+            from.rename(
+                source.name(),
+                &self.own.staging,
+                &intent.staged,
+                Onto::Nothing,
+            )?;
+            self.step();
+        }
+        Ok(())
+    }
+
+    /// What stands in the staging folder, with its content's hash; `None` for what isn't ours.
+    fn identify(&self, staged: &str, look: &Look) -> io::Result<Option<Entry>> {
+        Ok(match &look.kind {
+            Kind::File => {
+                let (digest, size) = digest_of(&mut self.own.staging.open(staged)?)?;
+                Some(Entry::File(File {
+                    digest,
+                    size,
+                    mtime: look.mtime,
+                    executable: look.executable,
+                }))
+            }
+            Kind::Symlink(Some(target)) => Some(Entry::Symlink(target.clone())),
+            Kind::Folder | Kind::Symlink(None) | Kind::Other => None,
+        })
+    }
+
+    fn remove_leftovers(&self) -> Result<(), StoreError> {
+        let trouble = |e| StoreError::io(".raspbox/staging", e);
+        for name in self.own.staging.names().map_err(trouble)?.0 {
+            if let Err(error) = self.own.staging.unlink(&name) {
+                tracing::warn!(name, %error, "a leftover could not be removed");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_same(found: &Entry, new: &Entry) -> bool {
+    match (found, new) {
+        (Entry::File(found), Entry::File(new)) => found.digest == new.digest,
+        (Entry::Symlink(found), Entry::Symlink(new)) => found == new,
+        (Entry::File(_) | Entry::Folder | Entry::Symlink(_), _) => false,
+    }
+}

@@ -1,0 +1,322 @@
+//! Comparing the disk with the journal, and journalling what was written by other means.
+//!
+//! The disk is walked in the order of [`RelPath`], which is the order of the journal's rows, so one
+//! pass over both finds what is new, changed and gone, however large the tree is. What can't be read
+//! is unknown and keeps its rows; only what is seen not to be there is gone.
+
+use crate::beneath::{Folder, Kind, Look, is_absent};
+use crate::error::StoreError;
+use crate::inner::Inner;
+use crate::journal::{Tx, now_ns};
+use crate::rows::{self, Row};
+use crate::staging::digest_of;
+use raspbox_protocol::path::RESERVED_NAME;
+use raspbox_protocol::{Entry, File, RelPath};
+use std::collections::VecDeque;
+use std::io;
+
+/// By whom a change is that was found on the disk.
+const OTHER_MEANS: &str = "";
+
+/// How many rows are read at once.
+const PAGE: u32 = 1_000;
+
+/// How many changes a scan writes in one transaction.
+const RENEW_EVERY: u32 = 5_000;
+
+/// How often a file is hashed again that changes while it is read.
+const HASH_TRIES: u32 = 3;
+
+/// One pass over disk and rows.
+struct Scan<'a> {
+    store: &'a Inner,
+    tx: &'a Tx<'a>,
+    rows: RowPages<'a>,
+    changes: u32,
+    /// Whether the transaction may be made durable in between.
+    renew: bool,
+}
+
+/// The rows in order, a page at a time. What the scan writes is never ahead of what it has read.
+struct RowPages<'a> {
+    tx: &'a Tx<'a>,
+    folder: Option<&'a RelPath>,
+    after: Option<RelPath>,
+    page: VecDeque<(RelPath, Row)>,
+    done: bool,
+}
+
+impl Inner {
+    /// Compares the whole tree.
+    pub(crate) fn scan_all(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
+        let mut scan = Scan {
+            store: self,
+            tx,
+            rows: RowPages::new(tx, None),
+            changes: 0,
+            renew: true,
+        };
+        let top = self
+            .top
+            .folder(None)
+            .map_err(|e| StoreError::io("the top", e))?;
+        scan.walk(&top, None)?;
+        scan.gone_before(None)?;
+        if scan.changes > 0 {
+            tracing::info!(changes = scan.changes, "found changes made by other means");
+        }
+        Ok(())
+    }
+
+    /// Compares what stands at a path, and everything below, in the folder that it is in.
+    pub(crate) fn scan_at(
+        &self,
+        tx: &Tx<'_>,
+        folder: &Folder,
+        path: &RelPath,
+    ) -> Result<(), StoreError> {
+        let mut rows = RowPages::new(tx, Some(path));
+        if let Some(row) = rows::get(tx.db, path)? {
+            rows.page.push_back((path.clone(), row));
+        }
+        let mut scan = Scan {
+            store: self,
+            tx,
+            rows,
+            changes: 0,
+            renew: false,
+        };
+        scan.one(folder, path)?;
+        scan.gone_before(None)
+    }
+}
+
+impl Scan<'_> {
+    fn walk(&mut self, folder: &Folder, at: Option<&RelPath>) -> Result<(), StoreError> {
+        let (mut names, skipped) = match (folder.names(), at) {
+            (Ok(names), _) => names,
+            (Err(error), None) => return Err(StoreError::io("the top", error)),
+            (Err(error), Some(at)) => return self.unknown(at, &error),
+        };
+        if skipped > 0 {
+            tracing::warn!(folder = ?at, skipped, "names that are not UTF-8 were skipped");
+        }
+        names.sort_unstable();
+        for name in names {
+            match RelPath::child(at, &name) {
+                Ok(path) => self.one(folder, &path)?,
+                Err(_) if at.is_none() && name == RESERVED_NAME => {}
+                Err(error) => tracing::warn!(folder = ?at, name, %error, "a name was skipped"),
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, folder: &Folder, path: &RelPath) -> Result<(), StoreError> {
+        let look = match folder.look(path.name()) {
+            Ok(Some(look)) => look,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.unknown(path, &error),
+        };
+        match &look.kind {
+            Kind::Other => {
+                tracing::warn!(%path, "neither file nor folder nor symlink, skipped");
+                return Ok(());
+            }
+            Kind::Symlink(None) => {
+                tracing::warn!(%path, "a symlink with a target that is no text was skipped");
+                return Ok(());
+            }
+            Kind::File | Kind::Folder | Kind::Symlink(Some(_)) => {}
+        }
+        self.gone_before(Some(path))?;
+        let row = self.rows.take(path)?;
+        let is_folder = look.kind == Kind::Folder;
+        match self.compare(folder, path, row, look) {
+            Ok(()) => {}
+            // The row stays as it is: taken from the pages, not from the journal.
+            Err(Trouble::Unreadable(error)) => return self.unknown(path, &error),
+            Err(Trouble::Store(error)) => return Err(error),
+        }
+        if !is_folder {
+            return Ok(());
+        }
+        match folder.below(path.name()) {
+            Ok(inside) => self.walk(&inside, Some(path)),
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) => self.unknown(path, &error),
+        }
+    }
+
+    fn compare(
+        &mut self,
+        folder: &Folder,
+        path: &RelPath,
+        row: Option<Row>,
+        look: Look,
+    ) -> Result<(), Trouble> {
+        if row
+            .as_ref()
+            .is_some_and(|r| r.fits(&look, &self.store.disk) && !r.is_racy())
+        {
+            return Ok(());
+        }
+        let (mut entry, look) = match look.kind.clone() {
+            Kind::Folder => (Entry::Folder, look),
+            Kind::Symlink(Some(target)) => (Entry::Symlink(target), look),
+            Kind::File => match hash(folder, path).map_err(Trouble::Unreadable)? {
+                Some((file, look)) => (Entry::File(file), look),
+                None => return Ok(()),
+            },
+            Kind::Symlink(None) | Kind::Other => return Ok(()),
+        };
+        if !self.store.disk.modes
+            && let Entry::File(file) = &mut entry
+        {
+            // The disk doesn't know; the journal may.
+            file.executable =
+                matches!(&row, Some(Row { entry: Entry::File(f), .. }) if f.executable);
+        }
+        let new = match row {
+            Some(row) if row.entry.same_content(&entry) => {
+                if row.print.mtime_ns == look.print.mtime_ns || !matches!(entry, Entry::File(_)) {
+                    // Nothing that a client would see. From now on the row is trusted.
+                    let row = Row {
+                        print: look.print,
+                        recorded_ns: now_ns(),
+                        ..row
+                    };
+                    return Ok(rows::put(self.tx, path, &row)?);
+                }
+                entry
+            }
+            Some(row) => {
+                self.store.note_kept(self.tx, path, &row)?;
+                entry
+            }
+            None => entry,
+        };
+        let version = self.tx.next();
+        tracing::info!(%path, seq = version.0, "changed by other means");
+        rows::put(self.tx, path, &Row::new(new, version, OTHER_MEANS, &look))?;
+        Ok(self.changed()?)
+    }
+
+    /// Buries all rows that come before a path (`None`: all that are left).
+    fn gone_before(&mut self, path: Option<&RelPath>) -> Result<(), StoreError> {
+        while let Some((gone, row)) = self.rows.take_before(path)? {
+            self.store.note_kept(self.tx, &gone, &row)?;
+            let version = self.tx.next();
+            tracing::info!(path = %gone, seq = version.0, "gone by other means");
+            rows::bury(self.tx, &gone, version)?;
+            self.changed()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps all rows at and below a path: nobody knows what is there.
+    fn unknown(&mut self, path: &RelPath, error: &io::Error) -> Result<(), StoreError> {
+        tracing::warn!(%path, %error, "can't be read, what the journal knows of it is kept");
+        self.gone_before(Some(path))?;
+        while self.rows.peek()?.is_some_and(|(next, _)| next.is_in(path)) {
+            self.rows.page.pop_front();
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self) -> Result<(), StoreError> {
+        self.changes += 1;
+        if self.renew && self.changes % RENEW_EVERY == 0 {
+            self.tx.renew()?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> RowPages<'a> {
+    fn new(tx: &'a Tx<'a>, folder: Option<&'a RelPath>) -> RowPages<'a> {
+        RowPages {
+            tx,
+            folder,
+            after: None,
+            page: VecDeque::new(),
+            done: false,
+        }
+    }
+
+    fn peek(&mut self) -> Result<Option<&(RelPath, Row)>, StoreError> {
+        if self.page.is_empty() && !self.done {
+            let page = rows::page(self.tx.db, self.folder, self.after.as_ref(), PAGE)?;
+            match page.last() {
+                Some((last, _)) => self.after = Some(last.clone()),
+                None => self.done = true,
+            }
+            self.page.extend(page);
+        }
+        Ok(self.page.front())
+    }
+
+    fn take(&mut self, path: &RelPath) -> Result<Option<Row>, StoreError> {
+        let next = self.peek()?.is_some_and(|(next, _)| next == path);
+        Ok(if next {
+            self.page.pop_front().map(|(_, row)| row)
+        } else {
+            None
+        })
+    }
+
+    fn take_before(
+        &mut self,
+        path: Option<&RelPath>,
+    ) -> Result<Option<(RelPath, Row)>, StoreError> {
+        let before = |next: &RelPath| path.is_none_or(|path| next < path);
+        let next = self.peek()?.is_some_and(|(next, _)| before(next));
+        Ok(if next { self.page.pop_front() } else { None })
+    }
+}
+
+enum Trouble {
+    Unreadable(io::Error),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Trouble {
+        Trouble::Store(error)
+    }
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Trouble {
+        Trouble::Store(error.into())
+    }
+}
+
+/// Reads and hashes a file, again where it changes meanwhile; `None` where it is gone.
+fn hash(folder: &Folder, path: &RelPath) -> io::Result<Option<(File, Look)>> {
+    let mut tries = 0;
+    loop {
+        let mut open = match folder.open(path.name()) {
+            Ok(open) => open,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let before = Look::of(&open)?;
+        if before.kind != Kind::File {
+            return Ok(None);
+        }
+        let (digest, size) = digest_of(&mut open)?;
+        let after = Look::of(&open)?;
+        tries += 1;
+        if before.print == after.print || tries == HASH_TRIES {
+            // Where it never came to rest, the next look finds that it doesn't fit.
+            let file = File {
+                digest,
+                size,
+                mtime: before.mtime,
+                executable: before.executable,
+            };
+            return Ok(Some((file, before)));
+        }
+    }
+}

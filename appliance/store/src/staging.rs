@@ -1,0 +1,232 @@
+//! Files being written, out of users' sight, and where displaced contents are kept.
+//!
+//! Both are folders in `.raspbox/` on the drive itself, so that a name is given or taken by a
+//! rename. `staging/` holds random names. `versions/` holds each displaced content once, under its
+//! hash: `versions/64/6437b3ac…`.
+
+use crate::beneath::{Folder, Onto};
+use crate::inner::Inner;
+use crate::journal::random;
+use nix::libc;
+use raspbox_protocol::digest::Hasher;
+use raspbox_protocol::{Digest, RelPath};
+use std::fs::{File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+/// How much is written between two looks at the free space. A look costs a system call, and the
+/// floor is larger than this by far.
+const LOOK_EVERY_BYTES: u64 = 16 << 20;
+
+/// How much is read at once for hashing and copying.
+pub(crate) const PIECE_BYTES: usize = 256 << 10;
+
+/// Our own folders on the drive.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) folder: Folder,
+    pub(crate) staging: Folder,
+    pub(crate) versions: Folder,
+}
+
+/// A file being written, out of users' sight. Hashed as it is written; removed when dropped.
+#[derive(Debug)]
+pub struct Staged {
+    store: Arc<Inner>,
+    name: String,
+    /// `None` once it was taken over: then it isn't removed.
+    file: Option<File>,
+    hasher: Hasher,
+    looked_at_bytes: Option<u64>,
+}
+
+/// A staged content that is whole. Nothing removes it by itself any more, since under its name there
+/// may soon be what it displaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ready {
+    pub(crate) name: String,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+impl Own {
+    /// Opens our own folders, making those that aren't there.
+    pub(crate) fn open(top: &Folder) -> io::Result<Own> {
+        let folder = make(top, raspbox_protocol::path::RESERVED_NAME)?;
+        Ok(Own {
+            staging: make(&folder, "staging")?,
+            versions: make(&folder, "versions")?,
+            folder,
+        })
+    }
+
+    /// Puts all that is being staged aside, for a person to look through.
+    pub(crate) fn set_staging_aside(&mut self) -> io::Result<()> {
+        if self.staging.names()?.0.is_empty() {
+            return Ok(());
+        }
+        let aside = format!("staging.broken-{}", random_name());
+        self.folder
+            .rename("staging", &self.folder, &aside, Onto::Nothing)?;
+        tracing::error!(folder = %aside, "files of unknown origin were set aside");
+        self.staging = make(&self.folder, "staging")?;
+        Ok(())
+    }
+
+    /// The folder in which a content is kept.
+    pub(crate) fn shelf(&self, digest: &Digest) -> io::Result<Folder> {
+        make(&self.versions, &digest.to_string()[..2])
+    }
+
+    /// Whether a content of this hash and size is kept.
+    pub(crate) fn keeps(&self, digest: &Digest, size: u64) -> io::Result<bool> {
+        let name = digest.to_string();
+        let shelf = match self.versions.below(&name[..2]) {
+            Ok(shelf) => shelf,
+            Err(error) if crate::beneath::is_absent(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(shelf
+            .look(&name)?
+            .is_some_and(|look| look.print.size == size))
+    }
+}
+
+impl Staged {
+    pub(crate) fn new(store: Arc<Inner>) -> io::Result<Staged> {
+        let name = random_name();
+        let file = store.own.staging.create(&name)?;
+        Ok(Staged {
+            store,
+            name,
+            file: Some(file),
+            hasher: Hasher::new(),
+            looked_at_bytes: None,
+        })
+    }
+
+    /// How many bytes were written.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.hasher.len_bytes()
+    }
+
+    /// The hash of what was written.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.hasher.digest()
+    }
+
+    /// Appends the first `keep_bytes` of a file; fewer where it is shorter. Returns how many.
+    pub(crate) fn append(&mut self, from: &mut File, keep_bytes: u64) -> io::Result<u64> {
+        let mut left = keep_bytes;
+        let mut piece = vec![0; PIECE_BYTES];
+        while left > 0 {
+            let most = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = from.read(&mut piece[..most])?;
+            if count == 0 {
+                break;
+            }
+            self.write_all(&piece[..count])?;
+            left -= count as u64;
+        }
+        Ok(keep_bytes - left)
+    }
+
+    /// Ends the writing; the file is left open for whoever makes it durable.
+    pub(crate) fn finish(mut self) -> (Ready, File) {
+        let file = self.file.take().expect("it is taken here only");
+        let ready = Ready {
+            name: std::mem::take(&mut self.name),
+            digest: self.hasher.digest(),
+            size: self.hasher.len_bytes(),
+        };
+        (ready, file)
+    }
+
+    /// The store that it is for.
+    pub(crate) fn store(&self) -> Arc<Inner> {
+        Arc::clone(&self.store)
+    }
+
+    pub(crate) fn is_of(&self, store: &Arc<Inner>) -> bool {
+        Arc::ptr_eq(&self.store, store)
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let len = self.hasher.len_bytes();
+        if self
+            .looked_at_bytes
+            .is_none_or(|at| len - at >= LOOK_EVERY_BYTES)
+        {
+            self.store
+                .check_space(LOOK_EVERY_BYTES.min(piece.len() as u64))?;
+            self.looked_at_bytes = Some(len);
+        }
+        let file = self.file.as_mut().expect("it is taken by `finish` only");
+        let count = file.write(piece)?;
+        self.hasher.update(&piece[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if self.file.take().is_some() && self.store.own.staging.unlink(&self.name).is_err() {
+            tracing::warn!(name = %self.name, "a staged file could not be removed");
+        }
+    }
+}
+
+/// A name that nobody else uses.
+pub(crate) fn random_name() -> String {
+    random().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Sets what travels with a file besides its content. A filesystem that has no permissions refuses
+/// them, which doesn't matter: the journal has the bit.
+pub(crate) fn set_executable(file: &File, on: bool) -> io::Result<()> {
+    let mode = if on { 0o755 } else { 0o644 };
+    match file.set_permissions(Permissions::from_mode(mode)) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// The hash of a file's content from its beginning.
+pub(crate) fn digest_of(file: &mut File) -> io::Result<(Digest, u64)> {
+    let mut hasher = Hasher::new();
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok((hasher.digest(), hasher.len_bytes())),
+            count => hasher.update(&piece[..count]),
+        }
+    }
+}
+
+/// What the folder of a path is called in messages.
+pub(crate) fn folder_name(path: Option<&RelPath>) -> &str {
+    path.map_or("the top", RelPath::as_str)
+}
+
+fn make(within: &Folder, name: &str) -> io::Result<Folder> {
+    match within.make_folder(name) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        made => {
+            if made.is_ok() {
+                within.sync()?;
+            }
+            within.below(name)
+        }
+    }
+}

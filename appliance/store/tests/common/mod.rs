@@ -1,0 +1,294 @@
+//! A store in a folder of its own, and words for what tests do to it.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome};
+use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::special::{CommitSummary, RequestId};
+use raspbox_protocol::wire::{DATA_MAX_BYTES, to_bytes};
+use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
+use raspbox_store::{By, FeedError, OpenError, Options, Store, StoreError};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+pub use raspbox_store::Faults;
+
+/// Long ago, so that no fingerprint is racy.
+pub const LONG_AGO: Mtime = Mtime(1_500_000_000_123_456_789);
+
+pub struct Box {
+    pub dir: TempDir,
+    pub store: Option<Store>,
+}
+
+pub fn path(text: &str) -> RelPath {
+    RelPath::parse(text).expect("a good path")
+}
+
+pub fn by() -> By {
+    By("ann".into())
+}
+
+pub fn options() -> Options {
+    Options { floor_bytes: 0 }
+}
+
+pub fn id(n: u8) -> RequestId {
+    RequestId([n; 16])
+}
+
+pub fn file(content: &str) -> File {
+    File {
+        digest: Digest::of(content.as_bytes()),
+        size: content.len() as u64,
+        mtime: LONG_AGO,
+        executable: false,
+    }
+}
+
+/// The frames of a put of this content.
+pub fn put(at: &str, expect: Expect, content: &str) -> Vec<CommitFrame> {
+    let mut frames = vec![CommitFrame::Op(Op::Put {
+        path: path(at),
+        expect,
+        file: file(content),
+    })];
+    for piece in content.as_bytes().chunks(DATA_MAX_BYTES) {
+        frames.push(CommitFrame::Data(piece.to_vec()));
+    }
+    frames
+}
+
+pub fn op(op: Op) -> Vec<CommitFrame> {
+    vec![CommitFrame::Op(op)]
+}
+
+pub fn mkdir(at: &str) -> Vec<CommitFrame> {
+    op(Op::MakeFolder { path: path(at) })
+}
+
+pub fn delete(at: &str, expect: Version) -> Vec<CommitFrame> {
+    op(Op::Delete {
+        path: path(at),
+        expect,
+    })
+}
+
+pub fn mv(from: &str, expect: Version, to: &str) -> Vec<CommitFrame> {
+    op(Op::Move {
+        from: path(from),
+        expect,
+        to: path(to),
+    })
+}
+
+pub fn link(at: &str, expect: Expect, target: &str) -> Vec<CommitFrame> {
+    op(Op::Symlink {
+        path: path(at),
+        expect,
+        target: LinkTarget::parse(target).expect("a good target"),
+    })
+}
+
+/// A whole commit's bytes.
+pub fn stream(ops: &[Vec<CommitFrame>]) -> Vec<u8> {
+    let mut frames = ops.concat();
+    frames.push(CommitFrame::End {
+        ops: u32::try_from(ops.len()).expect("few"),
+    });
+    to_bytes(&frames)
+}
+
+impl Default for Box {
+    fn default() -> Self {
+        Box::new()
+    }
+}
+
+impl Box {
+    pub fn new() -> Box {
+        Box::with(Faults::default())
+    }
+
+    pub fn with(faults: Faults) -> Box {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut new = Box { dir, store: None };
+        new.open_with(faults).expect("opens");
+        new
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn store(&self) -> &Store {
+        self.store.as_ref().expect("open")
+    }
+
+    pub fn close(&mut self) {
+        self.store = None;
+    }
+
+    pub fn open_with(&mut self, faults: Faults) -> Result<(), OpenError> {
+        self.store = None;
+        self.store = Some(Store::open_with(self.dir.path(), options(), faults)?);
+        Ok(())
+    }
+
+    pub fn reopen(&mut self) {
+        self.open_with(Faults::default()).expect("opens again");
+    }
+
+    /// An ordinary upload.
+    pub fn put(&self, at: &str, content: &str) -> Result<Version, StoreError> {
+        let mut staged = self.store().stage()?;
+        staged.write_all(content.as_bytes()).expect("written");
+        self.store().put(staged, &path(at), &by())
+    }
+
+    pub fn try_commit(&self, n: u8, bytes: &[u8]) -> Result<CommitSummary, StoreError> {
+        let mut bytes = bytes;
+        self.store().commit(id(n), &by(), &|_| true, &mut bytes)
+    }
+
+    /// Commits and returns the outcomes.
+    pub fn commit(&self, n: u8, ops: &[Vec<CommitFrame>]) -> Vec<Outcome> {
+        self.try_commit(n, &stream(ops)).expect("a commit");
+        let outcomes = self.store().outcome(id(n)).expect("an answer");
+        outcomes.expect("it is known")
+    }
+
+    /// Commits one operation.
+    pub fn one(&self, n: u8, op: Vec<CommitFrame>) -> Outcome {
+        self.commit(n, &[op]).pop().expect("one outcome")
+    }
+
+    /// What stands in a file on the disk.
+    pub fn on_disk(&self, at: &str) -> Option<String> {
+        std::fs::read_to_string(self.at(at)).ok()
+    }
+
+    pub fn feed(&self, since: Option<Cursor>) -> Result<Vec<FeedFrame>, FeedError> {
+        let mut frames = Vec::new();
+        self.store().feed(since, &mut |frame| {
+            frames.push(frame);
+            Ok(())
+        })?;
+        Ok(frames)
+    }
+
+    /// The whole tree by the journal.
+    pub fn tree(&self) -> BTreeMap<RelPath, (Entry, Version)> {
+        let frames = self.feed(None).expect("a feed");
+        let mut last: Option<RelPath> = None;
+        let mut tree = BTreeMap::new();
+        for frame in frames {
+            if let FeedFrame::Entry {
+                path,
+                entry,
+                version,
+            } = frame
+            {
+                assert!(last.as_ref().is_none_or(|last| *last < path), "in order");
+                last = Some(path.clone());
+                tree.insert(path, (entry, version));
+            }
+        }
+        tree
+    }
+
+    pub fn version(&self, at: &str) -> Version {
+        self.tree()[&path(at)].1
+    }
+
+    /// Each change after a cursor in one word: `+path` or `-path`.
+    pub fn changes(&self, since: Cursor) -> Vec<String> {
+        let frames = self.feed(Some(since)).expect("a feed");
+        frames
+            .iter()
+            .filter_map(|frame| match frame {
+                FeedFrame::Entry { path, .. } => Some(format!("+{path}")),
+                FeedFrame::Gone { path, .. } => Some(format!("-{path}")),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The contents that are kept as versions, by the path that they stood at.
+    pub fn versions(&self) -> Vec<(Option<String>, Option<Digest>)> {
+        let db = rusqlite::Connection::open(self.at(".raspbox/journal.db")).expect("opens");
+        let mut statement = db
+            .prepare("SELECT path, digest FROM displaced ORDER BY id")
+            .expect("a statement");
+        let rows = statement.query_map([], |row| {
+            let path: Option<String> = row.get(0)?;
+            let digest: Option<[u8; 32]> = row.get(1)?;
+            Ok((
+                path.map(|path| path.replace('\u{1}', "/")),
+                digest.map(Digest::from_bytes),
+            ))
+        });
+        rows.expect("rows").map(|row| row.expect("a row")).collect()
+    }
+
+    /// Whether this content of this path is a version that can be had.
+    pub fn keeps(&self, at: &str, content: &str) -> bool {
+        let digest = Digest::of(content.as_bytes());
+        let name = digest.to_string();
+        let kept = self.at(&format!(".raspbox/versions/{}/{name}", &name[..2]));
+        self.versions()
+            .contains(&(Some(at.to_owned()), Some(digest)))
+            && std::fs::read_to_string(kept).is_ok_and(|found| found == content)
+    }
+
+    pub fn staged(&self) -> usize {
+        let staging = self.at(".raspbox/staging");
+        std::fs::read_dir(staging).expect("staging").count()
+    }
+
+    /// Checks that the journal says exactly what is on the disk.
+    pub fn check_tree(&self) {
+        let mut found = BTreeMap::new();
+        walk(self, "", &mut found);
+        let told: BTreeMap<RelPath, Entry> = self
+            .tree()
+            .into_iter()
+            .map(|(path, (entry, _))| (path, entry))
+            .collect();
+        assert_eq!(told, found, "journal (left) and disk");
+    }
+}
+
+fn walk(within: &Box, at: &str, found: &mut BTreeMap<RelPath, Entry>) {
+    use std::os::unix::fs::MetadataExt;
+    for child in std::fs::read_dir(within.at(at)).expect("a folder") {
+        let name = child.expect("an entry").file_name();
+        let name = name.to_str().expect("UTF-8");
+        if at.is_empty() && name == ".raspbox" {
+            continue;
+        }
+        let at = if at.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{at}/{name}")
+        };
+        let meta = std::fs::symlink_metadata(within.at(&at)).expect("metadata");
+        let entry = if meta.is_dir() {
+            walk(within, &at, found);
+            Entry::Folder
+        } else if meta.is_symlink() {
+            let target = std::fs::read_link(within.at(&at)).expect("a target");
+            Entry::Symlink(LinkTarget::parse(target.to_str().expect("UTF-8")).expect("good"))
+        } else {
+            let content = std::fs::read(within.at(&at)).expect("content");
+            Entry::File(File {
+                digest: Digest::of(&content),
+                size: content.len() as u64,
+                mtime: Mtime::from_parts(meta.mtime(), meta.mtime_nsec()),
+                executable: meta.mode() & 0o100 != 0,
+            })
+        };
+        found.insert(path(&at), entry);
+    }
+}
