@@ -1,1 +1,397 @@
-//! To be written.
+//! An appliance: the special files of `raspbox-protocol` over one connection.
+//!
+//! A commit's id makes it safe to send again, so a cut connection costs a new one and nothing else:
+//! first the outcome is asked for, and only if the appliance doesn't know the id, the whole commit
+//! goes again under it.
+
+use super::connection::{Connection, Endpoint, Transfer};
+use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed};
+use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
+use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
+use raspbox_protocol::feed::BEAT_INTERVAL;
+use raspbox_protocol::info::{INFO_MAX_BYTES, Info};
+use raspbox_protocol::special::{CommitSummary, RequestId, SITE, Special};
+use raspbox_protocol::want::{WANTS_MAX, Want};
+use raspbox_protocol::wire::{FrameReader, ReadError};
+use raspbox_protocol::{Cursor, PROTOCOL_VERSION, RelPath, Version};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+
+/// How often a commit or a list of wants is taken up again on a new connection.
+pub const RETRIES_MAX: u32 = 2;
+
+/// How long an event stream may be silent: three heartbeats, since one may be late on a busy Pi.
+const EVENTS_TIMEOUT: std::time::Duration = BEAT_INTERVAL.saturating_mul(3);
+
+/// How much is read from the network at once: one piece of content with its head.
+const READ_BYTES: usize = 256 << 10;
+
+/// A [`Remote`] that is an appliance. It connects when it is first needed.
+#[derive(Debug)]
+pub struct Appliance {
+    endpoint: Endpoint,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+struct EventStream {
+    frames: FrameReader<BufReader<Transfer>>,
+    connection: Connection,
+}
+
+impl Appliance {
+    /// The appliance at this address.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Appliance {
+        Appliance {
+            endpoint,
+            connection: None,
+        }
+    }
+
+    /// A connection that is not known to be lost.
+    fn connection(&mut self) -> Result<&mut Connection, RemoteError> {
+        if self.connection.as_ref().is_none_or(Connection::is_lost) {
+            self.connection = None;
+            self.connection = Some(Connection::open(&self.endpoint)?);
+        }
+        Ok(self.connection.as_mut().expect("made above"))
+    }
+
+    /// Does what may be done twice, once more on a new connection where the old one is lost.
+    fn twice<T>(
+        &mut self,
+        mut act: impl FnMut(&mut Connection) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
+        match act(self.connection()?) {
+            Err(RemoteError::Unreachable { address, why }) => {
+                tracing::debug!(address, why, "connecting again");
+                self.connection = None;
+                act(self.connection()?)
+            }
+            other => other,
+        }
+    }
+
+    fn commit(
+        &mut self,
+        ops: &[Op],
+        open: &mut dyn FnMut(usize) -> io::Result<File>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Outcome>, RemoteError> {
+        let id = request_id();
+        let mut draft = Draft::new(ops.len());
+        let mut tries = 0;
+        loop {
+            let known = if tries == 0 {
+                Ok(None)
+            } else {
+                self.connection()
+                    .and_then(|connection| outcomes(connection, id, draft.sent()))
+            };
+            let done = match known {
+                Ok(Some(outcomes)) => Ok(outcomes),
+                Ok(None) => self.connection().and_then(|connection| {
+                    send_commit(connection, id, ops, &mut draft, open, progress)
+                }),
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(outcomes) => return Ok(draft.merge(outcomes)),
+                Err(RemoteError::Unreachable { address, why }) if tries < RETRIES_MAX => {
+                    tracing::warn!(address, why, commit = %id, "connection lost, trying again");
+                    self.connection = None;
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Remote for Appliance {
+    fn info(&mut self) -> Result<Info, RemoteError> {
+        self.twice(info)
+    }
+
+    fn look(
+        &mut self,
+        since: Option<Cursor>,
+        _known: &RemoteTree,
+        _local_size: &dyn Fn(&RelPath) -> Option<u64>,
+    ) -> Result<Look, RemoteError> {
+        let feed = self.twice(|connection| {
+            if let Some(cursor) = since
+                && let Some(feed) = feed(connection, Special::Changes(cursor))?
+            {
+                return Ok(feed);
+            }
+            feed(connection, Special::Tree)?
+                .ok_or_else(|| connection.nonsense("it has no list of its files"))
+        })?;
+        Ok(Look {
+            whole: feed.whole,
+            changes: feed.changes,
+            unknown: Vec::new(),
+            cursor: feed.cursor,
+        })
+    }
+
+    fn push(
+        &mut self,
+        ops: &[Op],
+        open: &mut dyn FnMut(usize) -> io::Result<File>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Outcome>, RemoteError> {
+        let mut outcomes = Vec::with_capacity(ops.len());
+        for (chunk, first) in ops.chunks(OPS_MAX).zip((0..).step_by(OPS_MAX)) {
+            let mut open = |index| open(first + index);
+            outcomes.extend(self.commit(chunk, &mut open, progress)?);
+        }
+        Ok(outcomes)
+    }
+
+    /// After a lost connection it asks once more for what isn't settled; [`Sink::begin`] is then
+    /// called again for the one that was cut.
+    fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
+        let indexes: Vec<usize> = (0..wants.len()).collect();
+        for chunk in indexes.chunks(WANTS_MAX) {
+            let mut open: VecDeque<usize> = chunk.iter().copied().collect();
+            self.twice(|connection| fetch(connection, wants, &mut open, sink))?;
+        }
+        Ok(())
+    }
+
+    fn knows_hashes(&self) -> bool {
+        true
+    }
+
+    fn events(&self, since: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
+        let mut connection = Connection::open(&self.endpoint)?;
+        match connection.transfer(&retrieve(Special::Events(since)), 0)? {
+            Ok(stream) => {
+                stream.set_read_timeout(EVENTS_TIMEOUT)?;
+                let frames = FrameReader::new(BufReader::with_capacity(16 << 10, stream));
+                Ok(Some(Box::new(EventStream { frames, connection })))
+            }
+            Err(reply) => Err(connection.trouble(&reply)),
+        }
+    }
+}
+
+impl Events for EventStream {
+    fn next(&mut self) -> Result<Cursor, RemoteError> {
+        streams::next_mark(&mut self.frames)
+            .map_err(|error| read_trouble(&self.connection, "events", &error))
+    }
+}
+
+/// What the appliance says of itself, if it speaks our version.
+pub(super) fn info(connection: &mut Connection) -> Result<Info, RemoteError> {
+    let mut stream = match connection.transfer(&retrieve(Special::Info), 0)? {
+        Ok(stream) => stream,
+        Err(reply) => return Err(connection.trouble(&reply)),
+    };
+    let mut text = Vec::new();
+    let limit = INFO_MAX_BYTES as u64 + 1;
+    (&mut stream)
+        .take(limit)
+        .read_to_end(&mut text)
+        .map_err(|error| connection.broken(&error))?;
+    if text.len() > INFO_MAX_BYTES {
+        return Err(connection.nonsense("its info is too long"));
+    }
+    let reply = stream.finish_download()?;
+    if !reply.is_done() {
+        return Err(connection.trouble(&reply));
+    }
+    let text = String::from_utf8_lossy(&text);
+    // The version comes first: another one may have other lines.
+    let version = text.lines().find_map(|line| line.strip_prefix("protocol "));
+    if let Some(Ok(version)) = version.map(|version| version.trim().parse()) {
+        same_version(connection, version)?;
+    }
+    text.parse()
+        .map_err(|error| connection.nonsense(format!("its info isn't understood: {error}")))
+}
+
+/// Checks the protocol's version and says which side to update.
+pub(super) fn same_version(connection: &Connection, version: u32) -> Result<(), RemoteError> {
+    let update = match version.cmp(&PROTOCOL_VERSION) {
+        std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Less => "update the appliance",
+        std::cmp::Ordering::Greater => "update raspbox on this machine",
+    };
+    Err(connection.nonsense(format!(
+        "it speaks version {version} of the protocol and this program version \
+         {PROTOCOL_VERSION}: {update}"
+    )))
+}
+
+fn retrieve(special: Special) -> String {
+    format!("RETR {special}")
+}
+
+fn request_id() -> RequestId {
+    RequestId(*uuid::Uuid::new_v4().as_bytes())
+}
+
+/// `None` where the appliance doesn't know the file (any more).
+fn feed(connection: &mut Connection, special: Special) -> Result<Option<Feed>, RemoteError> {
+    let mut stream = match connection.transfer(&retrieve(special), 0)? {
+        Ok(stream) => stream,
+        Err(reply) if reply.code == 550 => return Ok(None),
+        Err(reply) => return Err(connection.trouble(&reply)),
+    };
+    let feed = streams::read_feed(
+        BufReader::with_capacity(READ_BYTES, &mut stream),
+        FEED_ENTRIES_MAX,
+    );
+    let feed = match feed {
+        Ok(feed) => feed,
+        // Cut short; where the server still says why, that is the better answer.
+        Err(ReadError::Io(error)) => {
+            let reply = stream.why_broken(&error)?;
+            return if reply.code == 550 {
+                Ok(None)
+            } else {
+                Err(connection.trouble(&reply))
+            };
+        }
+        Err(error) => return Err(read_trouble(connection, "list of files", &error)),
+    };
+    let reply = stream.finish_download()?;
+    if reply.is_done() {
+        Ok(Some(feed))
+    } else {
+        Err(connection.trouble(&reply))
+    }
+}
+
+fn send_commit(
+    connection: &mut Connection,
+    id: RequestId,
+    ops: &[Op],
+    draft: &mut Draft,
+    open: &mut dyn FnMut(usize) -> io::Result<File>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Outcome>, RemoteError> {
+    let mut stream = match connection.transfer(&format!("STOR {}", Special::Commit(id)), 0)? {
+        Ok(stream) => stream,
+        Err(reply) => return refused_whole(connection, &reply, draft.sent()),
+    };
+    let reply = match streams::write_commit(&mut stream, ops, draft, open, progress) {
+        Ok(()) => stream.finish_upload()?,
+        Err(error) => stream.why_broken(&error)?,
+    };
+    if !reply.is_done() {
+        return refused_whole(connection, &reply, draft.sent());
+    }
+    outcomes(connection, id, draft.sent())?
+        .ok_or_else(|| connection.nonsense("it took the changes and doesn't know of them"))
+}
+
+/// A commit that wasn't taken at all: where it is about its content, each operation is refused.
+fn refused_whole(
+    connection: &Connection,
+    reply: &super::connection::Reply,
+    sent: usize,
+) -> Result<Vec<Outcome>, RemoteError> {
+    match reply.code {
+        452 | 552 => Ok(vec![Outcome::Refused(Refusal::NoSpace); sent]),
+        _ => Err(connection.trouble(reply)),
+    }
+}
+
+/// What became of a commit; `None` where it isn't known.
+fn outcomes(
+    connection: &mut Connection,
+    id: RequestId,
+    sent: usize,
+) -> Result<Option<Vec<Outcome>>, RemoteError> {
+    let reply = connection.command(&format!("SITE {SITE} RESULT {id}"))?;
+    if reply.code == 550 {
+        return Ok(None);
+    }
+    if !reply.is_done() {
+        return Err(connection.trouble(&reply));
+    }
+    let odd = |what: &str| format!("what became of the changes isn't understood: {what}");
+    let summary: CommitSummary = (reply.text.parse())
+        .map_err(|_| connection.nonsense(odd(&super::peer::one_line(&reply.text))))?;
+    let (ops, first) = match summary {
+        CommitSummary::All { ops, first } => (ops, Some(first)),
+        CommitSummary::Mixed { ops } => (ops, None),
+    };
+    if ops as usize != sent {
+        return Err(connection.nonsense(odd(&format!("{ops} outcomes for {sent} changes"))));
+    }
+    if let Some(first) = first {
+        let versions = (0..u64::from(ops)).map(|n| first.0.checked_add(n));
+        let done = versions.map(|version| version.map(|v| Outcome::Done(Version(v))));
+        let done: Option<Vec<Outcome>> = done.collect();
+        return match done {
+            Some(outcomes) => Ok(Some(outcomes)),
+            None => Err(connection.nonsense(odd("versions out of range"))),
+        };
+    }
+    let mut stream = match connection.transfer(&retrieve(Special::Result(id)), 0)? {
+        Ok(stream) => stream,
+        Err(reply) => return Err(connection.trouble(&reply)),
+    };
+    let outcomes = streams::read_outcomes(BufReader::new(&mut stream), sent)
+        .map_err(|error| read_trouble(connection, "result", &error))?;
+    stream.finish_download()?;
+    Ok(Some(outcomes))
+}
+
+fn fetch(
+    connection: &mut Connection,
+    wants: &[Want],
+    open: &mut VecDeque<usize>,
+    sink: &mut dyn Sink,
+) -> Result<(), RemoteError> {
+    if open.is_empty() {
+        return Ok(());
+    }
+    let special = Special::Want(request_id());
+    let mut stream = match connection.transfer(&format!("STOR {special}"), 0)? {
+        Ok(stream) => stream,
+        Err(reply) => return Err(connection.trouble(&reply)),
+    };
+    let list = open.iter().map(|&index| &wants[index]);
+    let reply = match streams::write_wants(&mut stream, list) {
+        Ok(()) => stream.finish_upload()?,
+        Err(error) => stream.why_broken(&error)?,
+    };
+    if !reply.is_done() {
+        return Err(connection.trouble(&reply));
+    }
+    let mut stream = match connection.transfer(&retrieve(special), 0)? {
+        Ok(stream) => stream,
+        Err(reply) => return Err(connection.trouble(&reply)),
+    };
+    let bytes = BufReader::with_capacity(READ_BYTES, &mut stream);
+    match streams::read_contents(bytes, open, sink) {
+        Ok(()) => {}
+        Err(ReadError::Io(error)) => {
+            let reply = stream.why_broken(&error)?;
+            return Err(connection.trouble(&reply));
+        }
+        Err(error) => return Err(read_trouble(connection, "contents", &error)),
+    }
+    let reply = stream.finish_download()?;
+    if reply.is_done() {
+        Ok(())
+    } else {
+        Err(connection.trouble(&reply))
+    }
+}
+
+fn read_trouble(connection: &Connection, what: &str, error: &ReadError) -> RemoteError {
+    match error {
+        ReadError::Io(error) => connection.broken(error),
+        ReadError::Wire(error) => connection.nonsense(format!("its {what}: {error}")),
+    }
+}

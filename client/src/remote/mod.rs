@@ -7,7 +7,16 @@
 
 pub mod appliance;
 pub mod connection;
+pub mod discover;
 pub mod foreign;
+mod foreign_push;
+mod foreign_session;
+mod foreign_url;
+pub mod listing;
+pub mod pairing;
+mod peer;
+mod streams;
+mod tls;
 
 use raspbox_core::tree::Folder;
 use raspbox_protocol::commit::{Op, Outcome, Refusal};

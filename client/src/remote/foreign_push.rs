@@ -1,0 +1,505 @@
+//! Changing an ordinary FTP server's files so that nothing is lost.
+//!
+//! A file is uploaded to a temporary name beside its place, checked, given its time, and then
+//! renamed over what it replaces: at no moment is there half a file under a real name, nor a name
+//! without one. Its version is known before the rename, so that another's write just after it isn't
+//! taken for ours.
+//!
+//! A temporary name says when it was made, by the clock of who made it, so that what a cut upload
+//! left behind can be told from an upload that goes on somewhere else.
+
+use super::RemoteError;
+use super::appliance::RETRIES_MAX;
+use super::connection::Reply;
+use super::foreign::Foreign;
+use super::foreign_session::{ABSENT_VERSION, FOLDER_VERSION, Session, Stand};
+use super::streams::read_full;
+use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
+use raspbox_protocol::digest::Hasher;
+use raspbox_protocol::{File as FileEntry, Mtime, RelPath, Version};
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How temporary names begin; 16 hex digits of seconds since 1970 and 16 random ones follow.
+const TEMPORARY_PREFIX: &str = ".raspbox-upload-";
+
+/// The age at which a temporary name belongs to nobody any more. Nothing uploads one file for a day.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How much is read and sent at once.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Whether it is a name that only uploads use.
+pub(super) fn is_temporary(name: &str) -> bool {
+    made_at(name).is_some()
+}
+
+/// Whether it is such a name and older than any upload.
+pub(super) fn is_abandoned(name: &str, now: SystemTime) -> bool {
+    let age = made_at(name).and_then(|made| now.duration_since(made).ok());
+    age.is_some_and(|age| age > ABANDONED_AFTER)
+}
+
+fn made_at(name: &str) -> Option<SystemTime> {
+    let digits = name.strip_prefix(TEMPORARY_PREFIX)?;
+    let good = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if digits.len() != 32 || !digits.bytes().all(good) {
+        return None;
+    }
+    let secs = u64::from_str_radix(&digits[..16], 16).ok()?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(secs))
+}
+
+fn temporary_name() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let secs = since.map_or(0, |since| since.as_secs());
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{TEMPORARY_PREFIX}{secs:016x}{}", &random[..16])
+}
+
+/// What a try at an operation leaves for the next one, after the connection was lost in it.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The version that stands at the target if the deciding command did get through.
+    deciding: Option<Version>,
+}
+
+/// Carries out operations one by one; see [`super::Remote::push`].
+pub(super) fn push(
+    foreign: &mut Foreign,
+    ops: &[Op],
+    open: &mut dyn FnMut(usize) -> io::Result<File>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Outcome>, RemoteError> {
+    let mut outcomes = Vec::with_capacity(ops.len());
+    for (index, op) in ops.iter().enumerate() {
+        let mut memory = Memory::default();
+        let mut tries = 0;
+        let outcome = loop {
+            let done = foreign.session().and_then(|session| {
+                let mut open = || open(index);
+                apply(session, op, &mut open, progress, &mut memory)
+            });
+            match done {
+                Err(RemoteError::Unreachable { address, why }) if tries < RETRIES_MAX => {
+                    tracing::warn!(address, why, "connection lost, trying again");
+                    foreign.hang_up();
+                    tries += 1;
+                }
+                other => break other,
+            }
+        };
+        match outcome {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) if outcomes.is_empty() => return Err(error),
+            Err(error) => {
+                // What was done must be told, so the rest is refused instead of failing all.
+                let rest = Outcome::Refused(Refusal::Failed(error.to_string()));
+                outcomes.resize(ops.len(), rest);
+                break;
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+fn apply(
+    session: &mut Session,
+    op: &Op,
+    open: &mut dyn FnMut() -> io::Result<File>,
+    progress: &mut dyn FnMut(u64),
+    memory: &mut Memory,
+) -> Result<Outcome, RemoteError> {
+    let done = match op {
+        Op::Put { path, expect, file } => {
+            put(session, path, *expect, file, open, progress, memory)?
+        }
+        Op::Symlink { .. } => Err(Refusal::Name(
+            "an ordinary FTP server holds no symlinks".into(),
+        )),
+        Op::MakeFolder { path } => make_folder(session, path)?,
+        Op::Delete { path, expect } => delete(session, path, *expect)?,
+        Op::Move { from, expect, to } => move_to(session, from, *expect, to, memory)?,
+        Op::SetMeta {
+            path,
+            expect,
+            mtime,
+            executable: _,
+        } => set_meta(session, path, *expect, *mtime, memory)?,
+    };
+    Ok(match done {
+        Ok(version) => Outcome::Done(version),
+        Err(refusal) => Outcome::Refused(refusal),
+    })
+}
+
+/// A step's result: done, refused, or the connection is lost.
+type Step = Result<Result<Version, Refusal>, RemoteError>;
+
+fn put(
+    session: &mut Session,
+    path: &RelPath,
+    expect: Expect,
+    file: &FileEntry,
+    open: &mut dyn FnMut() -> io::Result<File>,
+    progress: &mut dyn FnMut(u64),
+    memory: &mut Memory,
+) -> Step {
+    if let Err(refusal) = check_name(session, path) {
+        return Ok(Err(refusal));
+    }
+    let parent = path.parent();
+    let temporary = match RelPath::child(parent.as_ref(), &temporary_name()) {
+        Ok(temporary) => temporary,
+        Err(error) => return Ok(Err(Refusal::Name(error.to_string()))),
+    };
+    // Before the upload, since it is cheap; and again after it, since it took its time.
+    let stand = session.stand(path)?;
+    if let Some(version) = memory.deciding
+        && stand.version() == Some(version)
+    {
+        return Ok(Ok(version));
+    }
+    if !meets(stand, expect) {
+        return Ok(Err(Refusal::Changed));
+    }
+    let mut content = match open() {
+        Ok(content) => content,
+        Err(error) => return Ok(Err(Refusal::Failed(error.to_string()))),
+    };
+    let temporary_at = session.at(Some(&temporary));
+    let uploaded = upload(session, &temporary_at, &mut content, file, progress)?;
+    let checked = match uploaded {
+        Ok(()) => finish_put(session, path, expect, file, &temporary, memory)?,
+        Err(Refused::Reply(reply)) => Err(why_not_stored(session, parent.as_ref(), &reply)?),
+        Err(Refused::Here(refusal)) => Err(refusal),
+    };
+    if checked.is_err() {
+        // Usually there; where it isn't, the refusal of this doesn't matter.
+        session.act("DELE", &temporary_at)?;
+    }
+    Ok(checked)
+}
+
+/// Checks what was uploaded, and puts it in its place.
+fn finish_put(
+    session: &mut Session,
+    path: &RelPath,
+    expect: Expect,
+    file: &FileEntry,
+    temporary: &RelPath,
+    memory: &mut Memory,
+) -> Step {
+    let temporary_at = session.at(Some(temporary));
+    session.set_time(&temporary_at, file.mtime)?;
+    let version = match session.stand(temporary)? {
+        Stand::File(stamp) if stamp.size == file.size => stamp.version(),
+        Stand::File(_) | Stand::Absent | Stand::Folder | Stand::Other => {
+            return Ok(Err(Refusal::BadContent));
+        }
+    };
+    let stand = session.stand(path)?;
+    if !meets(stand, expect) {
+        return Ok(Err(Refusal::Changed));
+    }
+    memory.deciding = Some(version);
+    let at = session.at(Some(path));
+    let reply = session.rename(&temporary_at, &at)?;
+    if reply.is_done() {
+        return Ok(Ok(version));
+    }
+    match stand {
+        Stand::Absent => Ok(Err(refused(&reply))),
+        Stand::File(_) | Stand::Folder | Stand::Other => {
+            exchange(session, path, expect, &temporary_at, version)
+        }
+    }
+}
+
+/// For servers that don't rename onto a name that is taken: what stands there moves aside first.
+///
+/// If everything stops in the middle, the old content stands under a name that people understand,
+/// and is synced as a file of its own: nothing is lost.
+fn exchange(
+    session: &mut Session,
+    path: &RelPath,
+    expect: Expect,
+    temporary_at: &str,
+    version: Version,
+) -> Step {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    // At most 200 bytes of it, so that all of it stays a name.
+    let kept: String = path.name().chars().take(50).collect();
+    let aside = format!("{kept} (replaced by raspbox {})", &random[..8]);
+    let aside = match RelPath::child(path.parent().as_ref(), &aside) {
+        Ok(aside) => aside,
+        Err(error) => return Ok(Err(Refusal::Name(error.to_string()))),
+    };
+    let (at, aside_at) = (session.at(Some(path)), session.at(Some(&aside)));
+    let reply = session.rename(&at, &aside_at)?;
+    if !reply.is_done() {
+        return Ok(Err(refused(&reply)));
+    }
+    let displaced = session.stand(&aside)?;
+    let reply = if meets(displaced, expect) {
+        session.rename(temporary_at, &at)?
+    } else {
+        Reply {
+            code: 0,
+            text: String::new(),
+        }
+    };
+    if reply.is_done() {
+        session.act("DELE", &aside_at)?;
+        return Ok(Ok(version));
+    }
+    let back = session.rename(&aside_at, &at)?;
+    if !back.is_done() {
+        tracing::error!(path = aside_at, reply = %back, "what was moved aside stays there");
+    }
+    Ok(Err(if reply.code == 0 {
+        Refusal::Changed
+    } else {
+        refused(&reply)
+    }))
+}
+
+/// Why an upload didn't come about.
+enum Refused {
+    /// The server said so.
+    Reply(Reply),
+    /// It was found here.
+    Here(Refusal),
+}
+
+fn upload(
+    session: &mut Session,
+    at: &str,
+    content: &mut File,
+    file: &FileEntry,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Result<(), Refused>, RemoteError> {
+    let mut stream = match session.store(at)? {
+        Ok(stream) => stream,
+        Err(reply) => return Ok(Err(Refused::Reply(reply))),
+    };
+    let mut hasher = Hasher::new();
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut failed = None;
+    while hasher.len_bytes() < file.size {
+        let left = usize::try_from(file.size - hasher.len_bytes()).unwrap_or(PIECE_BYTES);
+        let len = match read_full(content, &mut piece[..left.min(PIECE_BYTES)]) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) => {
+                failed = Some(Refusal::Failed(format!("reading it failed: {error}")));
+                break;
+            }
+        };
+        hasher.update(&piece[..len]);
+        if let Err(error) = stream.write_all(&piece[..len]) {
+            return stream
+                .why_broken(&error)
+                .map(|reply| Err(Refused::Reply(reply)));
+        }
+        progress(len as u64);
+    }
+    let reply = stream.finish_upload()?;
+    if !reply.is_done() {
+        return Ok(Err(Refused::Reply(reply)));
+    }
+    let good = hasher.len_bytes() == file.size && hasher.digest() == file.digest;
+    Ok(match failed {
+        Some(refusal) => Err(Refused::Here(refusal)),
+        None if good => Ok(()),
+        None => Err(Refused::Here(Refusal::BadContent)),
+    })
+}
+
+fn make_folder(session: &mut Session, path: &RelPath) -> Step {
+    if let Err(refusal) = check_name(session, path) {
+        return Ok(Err(refusal));
+    }
+    match session.stand(path)? {
+        Stand::Folder => return Ok(Ok(FOLDER_VERSION)),
+        Stand::File(_) | Stand::Other => return Ok(Err(Refusal::Changed)),
+        Stand::Absent => {}
+    }
+    let at = session.at(Some(path));
+    let reply = session.act("MKD", &at)?;
+    // Somebody else may have made it in the meantime.
+    if reply.is_done() || session.stand(path)? == Stand::Folder {
+        return Ok(Ok(FOLDER_VERSION));
+    }
+    why_not_stored(session, path.parent().as_ref(), &reply).map(Err)
+}
+
+fn delete(session: &mut Session, path: &RelPath, expect: Version) -> Step {
+    let stand = session.stand(path)?;
+    let at = session.at(Some(path));
+    let verb = match stand {
+        Stand::Absent => return Ok(Ok(ABSENT_VERSION)),
+        _ if stand.version() != Some(expect) => return Ok(Err(Refusal::Changed)),
+        Stand::Folder => "RMD",
+        Stand::File(_) => "DELE",
+        Stand::Other => return Ok(Err(Refusal::Changed)),
+    };
+    let mut reply = session.act(verb, &at)?;
+    if !reply.is_done() && stand == Stand::Folder {
+        let Ok(items) = session.list(Some(path))? else {
+            return Ok(Err(refused(&reply)));
+        };
+        let now = SystemTime::now();
+        if items.iter().any(|item| !is_abandoned(&item.name, now)) {
+            return Ok(Err(Refusal::NotEmpty));
+        }
+        for item in &items {
+            session.act("DELE", &format!("{at}/{}", item.name))?;
+        }
+        reply = session.act(verb, &at)?;
+    }
+    Ok(if reply.is_done() {
+        Ok(ABSENT_VERSION)
+    } else {
+        Err(refused(&reply))
+    })
+}
+
+fn move_to(
+    session: &mut Session,
+    from: &RelPath,
+    expect: Version,
+    to: &RelPath,
+    memory: &mut Memory,
+) -> Step {
+    if let Err(refusal) = check_name(session, to) {
+        return Ok(Err(refusal));
+    }
+    let (here, there) = (session.stand(from)?, session.stand(to)?);
+    if memory.deciding.is_some() && here == Stand::Absent && there.version() == Some(expect) {
+        return Ok(Ok(expect));
+    }
+    if here.version() != Some(expect) || there != Stand::Absent {
+        return Ok(Err(Refusal::Changed));
+    }
+    memory.deciding = Some(expect);
+    let (from_at, to_at) = (session.at(Some(from)), session.at(Some(to)));
+    let reply = session.rename(&from_at, &to_at)?;
+    if reply.is_done() {
+        return Ok(Ok(expect));
+    }
+    why_not_stored(session, to.parent().as_ref(), &reply).map(Err)
+}
+
+/// Only the time: FTP knows no executable bit, so whoever records this keeps theirs.
+fn set_meta(
+    session: &mut Session,
+    path: &RelPath,
+    expect: Version,
+    mtime: Mtime,
+    memory: &mut Memory,
+) -> Step {
+    let stand = session.stand(path)?;
+    let set_before = match stand {
+        Stand::File(stamp) => memory.deciding.is_some() && stamp.mtime == mtime.parts().0,
+        Stand::Absent | Stand::Folder | Stand::Other => false,
+    };
+    if !set_before && stand.version() != Some(expect) {
+        return Ok(Err(Refusal::Changed));
+    }
+    let Stand::File(before) = stand else {
+        return Ok(Err(Refusal::Changed));
+    };
+    memory.deciding = Some(expect);
+    let at = session.at(Some(path));
+    session.set_time(&at, mtime)?;
+    // A server that can't set times leaves it as it is, and that is all right: times are hints.
+    Ok(match session.stand(path)? {
+        Stand::File(after) if after.size == before.size => Ok(after.version()),
+        Stand::File(_) | Stand::Absent | Stand::Folder | Stand::Other => Err(Refusal::Changed),
+    })
+}
+
+fn meets(stand: Stand, expect: Expect) -> bool {
+    match (stand, expect) {
+        (Stand::Absent, Expect::Absent) => true,
+        (Stand::File(stamp), Expect::Version(version)) => stamp.version() == version,
+        (Stand::Absent, Expect::Version(_)) => false,
+        (Stand::File(_), Expect::Absent) => false,
+        (Stand::Folder | Stand::Other, Expect::Absent | Expect::Version(_)) => false,
+    }
+}
+
+/// Names that FTP's one-line commands and listings don't carry safely.
+fn check_name(session: &Session, path: &RelPath) -> Result<(), Refusal> {
+    if path.names().any(|name| name.ends_with(' ')) {
+        let why = "an FTP server may cut off the space at its end";
+        return Err(Refusal::Name(why.into()));
+    }
+    if session.may_hide_dots() && path.names().any(|name| name.starts_with('.')) {
+        let why = "this server may hide names that begin with a dot";
+        return Err(Refusal::Name(why.into()));
+    }
+    Ok(())
+}
+
+/// What a refusal to make something in a folder means.
+fn why_not_stored(
+    session: &mut Session,
+    parent: Option<&RelPath>,
+    reply: &Reply,
+) -> Result<Refusal, RemoteError> {
+    if let Some(parent) = parent
+        && !matches!(reply.code, 452 | 552)
+        && session.stand(parent)? == Stand::Absent
+    {
+        return Ok(Refusal::NoParent);
+    }
+    Ok(refused(reply))
+}
+
+fn refused(reply: &Reply) -> Refusal {
+    match reply.code {
+        452 | 552 => Refusal::NoSpace,
+        532 => Refusal::Denied,
+        _ => Refusal::Failed(format!("the server refused it: {reply}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ABANDONED_AFTER, is_abandoned, is_temporary, temporary_name};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    #[test]
+    fn only_our_own_names_are_temporary() {
+        assert!(is_temporary(&temporary_name()));
+        assert!(is_temporary(
+            ".raspbox-upload-0123456789abcdef0123456789abcdef"
+        ));
+        for other in [
+            ".raspbox-upload-",
+            ".raspbox-upload-0123456789ABCDEF0123456789ABCDEF",
+            ".raspbox-upload-0123456789abcdef0123456789abcde",
+            "raspbox-upload-0123456789abcdef0123456789abcdef",
+            ".raspbox-upload-0123456789abcdef0123456789abcdef.txt",
+        ] {
+            assert!(!is_temporary(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_upload_is_abandoned_after_a_day() {
+        let name = ".raspbox-upload-00000000000003e80000000000000000";
+        let after = |age: Duration| UNIX_EPOCH + Duration::from_secs(1000) + age;
+        assert!(!is_abandoned(name, after(ABANDONED_AFTER)));
+        assert!(is_abandoned(
+            name,
+            after(ABANDONED_AFTER + Duration::from_secs(1))
+        ));
+        assert!(!is_abandoned(name, UNIX_EPOCH));
+        assert!(!is_abandoned(&temporary_name(), SystemTime::now()));
+        assert!(!is_abandoned("old.txt", after(ABANDONED_AFTER * 2)));
+    }
+}

@@ -1,0 +1,311 @@
+//! Frames into and out of byte streams, with a limit on everything that a peer can make grow.
+//!
+//! It knows the formats of `raspbox-protocol` and neither FTP nor time: what reads and writes here
+//! is any [`Read`] and [`Write`], so that a hostile peer is a table of bytes in a test.
+
+use super::Sink;
+use raspbox_protocol::commit::{CommitFrame, DATA, Op, Outcome, Refusal, ResultFrame};
+use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
+use raspbox_protocol::wire::{DATA_MAX_BYTES, FrameReader, FrameWriter, ReadError, WireError};
+use raspbox_protocol::{Cursor, Entry, RelPath, Version};
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+
+/// The most entries that are taken from one feed. Some 100 bytes each: what a workstation can hold,
+/// and ten times what a pendrive sensibly does.
+pub(super) const FEED_ENTRIES_MAX: usize = 5_000_000;
+
+/// A whole feed: the tree, or what changed.
+#[derive(Debug, PartialEq)]
+pub(super) struct Feed {
+    pub(super) whole: bool,
+    pub(super) changes: Vec<(RelPath, Option<Entry>, Version)>,
+    pub(super) cursor: Cursor,
+}
+
+/// What is decided about a commit's operations before the other side has said anything.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// For each operation: refused here, since its content can't be had.
+    refused: Vec<Option<Refusal>>,
+    /// For each operation: why its content was filled up with zeros, if it was.
+    filled: Vec<Option<String>>,
+    /// Whether the end of the commit was written once: from then on the same operations must be
+    /// sent again, or the id would stand for two commits.
+    fixed: bool,
+}
+
+impl Draft {
+    pub(super) fn new(ops: usize) -> Draft {
+        Draft {
+            refused: vec![None; ops],
+            filled: vec![None; ops],
+            fixed: false,
+        }
+    }
+
+    /// How many operations are sent.
+    pub(super) fn sent(&self) -> usize {
+        self.refused.iter().filter(|r| r.is_none()).count()
+    }
+
+    /// Puts the outcomes of those sent among those refused here.
+    pub(super) fn merge(self, outcomes: Vec<Outcome>) -> Vec<Outcome> {
+        let mut outcomes = outcomes.into_iter();
+        let merged = self.refused.into_iter().zip(self.filled);
+        merged
+            .map(|(refused, filled)| match (refused, filled) {
+                (Some(refusal), _) => Outcome::Refused(refusal),
+                (None, filled) => match (outcomes.next(), filled) {
+                    (Some(Outcome::Refused(Refusal::BadContent)), Some(why)) => {
+                        Outcome::Refused(Refusal::Failed(why))
+                    }
+                    (Some(outcome), _) => outcome,
+                    (None, _) => unreachable!("as many outcomes as operations were sent"),
+                },
+            })
+            .collect()
+    }
+}
+
+/// Writes a commit, contents straight from their files.
+///
+/// An operation whose content can't be opened is left out and refused in the draft. A content that
+/// turns out shorter than stated is filled with zeros, so that its hash refuses just this one; one
+/// that is longer stops at its stated size.
+pub(super) fn write_commit(
+    to: &mut impl Write,
+    ops: &[Op],
+    draft: &mut Draft,
+    open: &mut dyn FnMut(usize) -> io::Result<File>,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<()> {
+    // One piece and its head fit, so that a small commit is one write.
+    let mut frames = FrameWriter::new(BufWriter::with_capacity(DATA_MAX_BYTES + 64, to));
+    let mut piece = vec![0; DATA_MAX_BYTES];
+    let mut count = 0;
+    for (index, op) in ops.iter().enumerate() {
+        if draft.refused[index].is_some() {
+            continue;
+        }
+        let content = match op {
+            Op::Put { file, .. } => Some((open(index), file.size)),
+            Op::Symlink { .. }
+            | Op::MakeFolder { .. }
+            | Op::Delete { .. }
+            | Op::Move { .. }
+            | Op::SetMeta { .. } => None,
+        };
+        let content = match content {
+            Some((Err(error), _)) if !draft.fixed => {
+                draft.refused[index] = Some(Refusal::Failed(error.to_string()));
+                continue;
+            }
+            Some((Err(error), size)) => {
+                draft.filled[index] = Some(error.to_string());
+                Some((None, size))
+            }
+            Some((Ok(file), size)) => Some((Some(file), size)),
+            None => None,
+        };
+        frames.write(&CommitFrame::Op(op.clone()))?;
+        count += 1;
+        if let Some((file, size)) = content {
+            let mut filled = None;
+            write_content(&mut frames, &mut piece, file, size, &mut filled, progress)?;
+            draft.filled[index] = draft.filled[index].take().or(filled);
+        }
+    }
+    frames.write(&CommitFrame::End { ops: count })?;
+    draft.fixed = true;
+    frames.flush()
+}
+
+fn write_content(
+    frames: &mut FrameWriter<impl Write>,
+    piece: &mut [u8],
+    mut file: Option<File>,
+    size: u64,
+    filled: &mut Option<String>,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<()> {
+    let mut left = size;
+    while left > 0 {
+        let len = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+        let read = match &mut file {
+            Some(file) => read_full(file, &mut piece[..len]),
+            None => Ok(0),
+        };
+        let have = read.unwrap_or_else(|error| {
+            *filled = Some(format!("reading it failed: {error}"));
+            0
+        });
+        if have < len {
+            filled.get_or_insert_with(|| "it became shorter while it was sent".into());
+            file = None;
+            piece[have..len].fill(0);
+        }
+        frames.write_raw(DATA, &piece[..len])?;
+        left -= len as u64;
+        progress(len as u64);
+    }
+    Ok(())
+}
+
+/// Fills the piece as far as the file goes.
+pub(super) fn read_full(file: &mut impl Read, piece: &mut [u8]) -> io::Result<usize> {
+    let mut have = 0;
+    while have < piece.len() {
+        match file.read(&mut piece[have..]) {
+            Ok(0) => break,
+            Ok(more) => have += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(have)
+}
+
+/// Reads the outcomes of a commit of this many operations.
+pub(super) fn read_outcomes(from: impl Read, count: usize) -> Result<Vec<Outcome>, ReadError> {
+    let mut frames = FrameReader::new(from);
+    let mut outcomes = Vec::with_capacity(count);
+    loop {
+        match frames.read()? {
+            ResultFrame::Outcome(outcome) if outcomes.len() < count => outcomes.push(outcome),
+            ResultFrame::End if outcomes.len() == count => return Ok(outcomes),
+            ResultFrame::Outcome(_) | ResultFrame::End => {
+                return Err(WireError::Value("number of outcomes").into());
+            }
+        }
+    }
+}
+
+/// Reads a feed up to its mark, at most `entries_max` entries, and sorts it: a folder before what
+/// is in it. Of several states of one path the last counts.
+pub(super) fn read_feed(from: impl Read, entries_max: usize) -> Result<Feed, ReadError> {
+    let mut frames = FrameReader::new(from);
+    let FeedFrame::Head { whole } = frames.read()? else {
+        return Err(WireError::Value("head").into());
+    };
+    let mut changes = Vec::new();
+    let cursor = loop {
+        if changes.len() > entries_max {
+            return Err(WireError::Value("number of entries").into());
+        }
+        match frames.read()? {
+            FeedFrame::Entry {
+                path,
+                entry,
+                version,
+            } => changes.push((path, Some(entry), version)),
+            FeedFrame::Gone { path, version } if !whole => changes.push((path, None, version)),
+            FeedFrame::Mark(cursor) => break cursor,
+            FeedFrame::Beat => {}
+            FeedFrame::Head { .. } | FeedFrame::Gone { .. } => {
+                return Err(WireError::Value("feed").into());
+            }
+        }
+    };
+    // Stable, so that the last of equals is the last that came.
+    changes.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    changes.reverse();
+    changes.dedup_by(|(a, ..), (b, ..)| a == b);
+    changes.reverse();
+    Ok(Feed {
+        whole,
+        changes,
+        cursor,
+    })
+}
+
+/// Reads an endless feed up to its next mark.
+pub(super) fn next_mark(frames: &mut FrameReader<impl Read>) -> Result<Cursor, ReadError> {
+    for _ in 0..=FEED_ENTRIES_MAX {
+        match frames.read()? {
+            FeedFrame::Mark(cursor) => return Ok(cursor),
+            FeedFrame::Head { .. }
+            | FeedFrame::Entry { .. }
+            | FeedFrame::Gone { .. }
+            | FeedFrame::Beat => {}
+        }
+    }
+    Err(WireError::Value("number of entries").into())
+}
+
+/// Writes a list of wants.
+pub(super) fn write_wants<'a>(
+    to: &mut impl Write,
+    wants: impl Iterator<Item = &'a Want>,
+) -> io::Result<()> {
+    let mut frames = FrameWriter::new(BufWriter::new(to));
+    for want in wants {
+        frames.write(&WantFrame::Want(want.clone()))?;
+    }
+    frames.write(&WantFrame::End)?;
+    frames.flush()
+}
+
+/// Reads the contents of the wants with these indexes into the sink; takes from `open` what is
+/// settled. A sink that fails for one gets nothing more of it.
+pub(super) fn read_contents(
+    from: impl Read,
+    open: &mut std::collections::VecDeque<usize>,
+    sink: &mut dyn Sink,
+) -> Result<(), ReadError> {
+    let mut frames = FrameReader::new(from);
+    while let Some(&index) = open.front() {
+        match frames.read()? {
+            ContentFrame::Begin { len_bytes } => {
+                let mut taken = sink.begin(index, len_bytes).is_ok();
+                let refusal = read_content(&mut frames, len_bytes, &mut |piece| {
+                    taken = taken && sink.data(index, piece).is_ok();
+                })?;
+                match refusal {
+                    Some(refusal) => sink.refused(index, refusal),
+                    None if taken => sink.done(index),
+                    None => {}
+                }
+            }
+            ContentFrame::Refused(refusal) => sink.refused(index, refusal),
+            ContentFrame::Data(_) | ContentFrame::Done | ContentFrame::End => {
+                return Err(WireError::Value("order of contents").into());
+            }
+        }
+        open.pop_front();
+    }
+    match frames.read()? {
+        ContentFrame::End => Ok(()),
+        ContentFrame::Begin { .. }
+        | ContentFrame::Data(_)
+        | ContentFrame::Done
+        | ContentFrame::Refused(_) => Err(WireError::Value("number of contents").into()),
+    }
+}
+
+fn read_content(
+    frames: &mut FrameReader<impl Read>,
+    len_bytes: u64,
+    take: &mut dyn FnMut(&[u8]),
+) -> Result<Option<Refusal>, ReadError> {
+    let mut left = len_bytes;
+    loop {
+        match frames.read()? {
+            ContentFrame::Data(piece) => {
+                let more = piece.len() as u64;
+                left = left.checked_sub(more).ok_or(WireError::Value("length"))?;
+                take(&piece);
+            }
+            ContentFrame::Done if left == 0 => return Ok(None),
+            ContentFrame::Refused(refusal) => return Ok(Some(refusal)),
+            ContentFrame::Done | ContentFrame::Begin { .. } | ContentFrame::End => {
+                return Err(WireError::Value("length").into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "streams_tests.rs"]
+mod tests;
