@@ -9,13 +9,16 @@ use raspbox_protocol::{Entry, RelPath};
 /// replaced), `R` what the remote side knows (a version, to compare and swap).
 ///
 /// The order of each list is the order to do it in. `push` and `pull` don't depend on each other,
-/// except that `asides` come before `pull`.
+/// except that `asides` come before `pull`. `adopt` is recorded first.
+///
+/// What is recorded in the baseline at a path replaces what it had there, and everything below; only
+/// a folder recorded where the baseline has a folder keeps what is below. An aside records nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan<L, R> {
     /// Local entries to move out of the way, since the remote's keeps the name.
     pub asides: Vec<Aside<L>>,
-    /// What to change on the remote side: moves, then deletes (children first), then creations and
-    /// replacements (parents first).
+    /// What to change on the remote side: the new folders that moves go into, moves, deletes
+    /// (children first), then creations and replacements (parents first).
     pub push: Vec<Action<L, R>>,
     /// What to change on the local side, in the same order.
     pub pull: Vec<Action<R, L>>,

@@ -2,10 +2,14 @@
 //!
 //! A failure prints its seed; `case(seed)` makes the same trees again.
 
-use crate::check::assert_good;
+use crate::check::{assert_good, assert_nothing_lost, assert_survives_a_crash, with_moves};
+use crate::world::{Baseline, Side, TestPlan};
 use crate::world::{World, path};
+use raspbox_core::names::check_plan;
 use raspbox_core::tree::{Folder, Node, Unknown};
+use raspbox_protocol::info::Holds;
 use raspbox_protocol::{Digest, Entry, File, LinkTarget, Mtime, RelPath};
+use std::time::Duration;
 
 const CASES: u64 = 3_000;
 
@@ -138,5 +142,32 @@ fn case(seed: u64) -> World {
 fn two_people_at_work() {
     for seed in 0..CASES {
         assert_good(&case(seed), &seed);
+    }
+}
+
+/// Neither symlinks nor large files; half of the contents are too large.
+const POOR: Holds = Holds {
+    case_sensitive: true,
+    symlinks: false,
+    dos_names: false,
+    file_max_bytes: 20,
+    granularity: Duration::from_secs(2),
+};
+
+#[test]
+fn what_is_left_of_a_plan_for_a_poor_drive_can_be_carried_out() {
+    fn planner(base: &Baseline, local: &Side, remote: &Side) -> TestPlan {
+        check_plan(with_moves(base, local, remote), local, remote, &POOR)
+    }
+    for seed in 0..CASES {
+        assert_nothing_lost(&case(seed), planner, &seed);
+    }
+}
+
+/// A tenth of the cases, since each is many.
+#[test]
+fn a_crash_anywhere_is_survived() {
+    for seed in 0..CASES / 10 {
+        assert_survives_a_crash(&case(seed), &seed);
     }
 }
