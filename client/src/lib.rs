@@ -3,4 +3,18 @@
 //! See `ARCHITECTURE.md` for the map. The decisions are in `raspbox-core`; here is what looks and
 //! what does.
 
+pub mod cli;
+mod commands;
+pub mod display;
+pub mod engine;
+pub mod ignores;
+pub mod local;
+pub mod pairs;
+mod pull;
+mod push;
 pub mod remote;
+pub mod report;
+pub mod scan;
+pub mod service;
+pub mod state;
+pub mod watch;

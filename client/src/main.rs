@@ -1,2 +1,5 @@
-//! The agent.
-fn main() {}
+//! The workstation's program; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    raspbox::cli::run(std::env::args_os())
+}

@@ -1,0 +1,453 @@
+//! One round of sync: look, scan, plan, guard, apply, record.
+//!
+//! The engine holds the three trees in memory, as the state has them on disk. It decides nothing
+//! itself (that is `raspbox-core`) and knows nothing of FTP (that is [`crate::remote`]).
+//!
+//! Invariants:
+//! - Nothing is recorded before it is durable on the side that the record speaks of.
+//! - The cursor moves together with the remote tree that it stands for, in one transaction.
+//! - A round that fails halfway leaves a state from which the next one finishes the job.
+
+use crate::ignores::{FILE_NAME as IGNORE_FILE, Rules};
+use crate::local::{Signature, Workspace, now, today};
+use crate::remote::{Look, Remote, RemoteError, RemoteTree};
+use crate::report::{Event, Report, Summary};
+use crate::scan::{LocalTree, Scanner, Seen};
+use crate::state::{Hashed, State, StateError};
+use raspbox_core::guard::{Allowances, Halt, guard};
+use raspbox_core::names::check_plan;
+use raspbox_core::plan::Plan;
+use raspbox_core::reconcile::reconcile;
+use raspbox_core::renames::find_moves;
+use raspbox_core::tree::{Folder, Node, Unknown};
+use raspbox_protocol::info::Info;
+use raspbox_protocol::{Cursor, Entry, RelPath, Version};
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// How often a round looks again because something changed under its hands, before it leaves the
+/// rest to the next one.
+const LAPS_MAX: usize = 5;
+
+/// Keeps one folder in sync with one remote.
+pub struct Engine {
+    folder: PathBuf,
+    pair: String,
+    device: String,
+    pub(crate) state: State,
+    pub(crate) remote: Box<dyn Remote>,
+    rules: Rules,
+    pub(crate) baseline: Folder<()>,
+    pub(crate) remote_tree: RemoteTree,
+    /// `None` until the first scan, and after an error left it in doubt.
+    pub(crate) local: Option<LocalTree>,
+    /// Whether the remote tree has unknown nodes in place of what the state remembers.
+    remote_unseen: bool,
+    cursor: Option<Cursor>,
+}
+
+/// Where to look on the local side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everywhere.
+    All,
+    /// Only at these paths and below: the rest is as it was at the last round.
+    Paths(BTreeSet<RelPath>),
+}
+
+/// How a round goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Plan, and do nothing.
+    pub dry_run: bool,
+    /// Which brakes are off.
+    pub allow: Allowances,
+}
+
+/// Why a round stopped. What was done before is recorded, nothing is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The remote side.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// A brake.
+    #[error("{0}")]
+    Halt(Halt),
+    /// What is remembered of the pairing.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// What is remembered of the pairing, in the middle of a round.
+    #[error("cannot write the sync state: {0}")]
+    Record(#[from] rusqlite::Error),
+    /// The local folder.
+    #[error("{}: {source}", path.display())]
+    Local {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What a lap of a round works with.
+pub(crate) struct Lap<'a, 'r> {
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) summary: &'a mut Summary,
+    pub(crate) report: &'a mut Report<'r>,
+    /// Whether something turned out otherwise than planned, so that another look is due.
+    pub(crate) again: bool,
+}
+
+impl Engine {
+    /// Opens the state of a pairing.
+    ///
+    /// # Errors
+    /// Where the state can't be read.
+    pub fn open(
+        folder: &Path,
+        pair: &str,
+        device: &str,
+        database: &Path,
+        remote: Box<dyn Remote>,
+    ) -> Result<Engine, SyncError> {
+        let state = State::open(database)?;
+        let rules = Rules::parse("");
+        let mut engine = Engine {
+            folder: folder.to_owned(),
+            pair: pair.to_owned(),
+            device: device.to_owned(),
+            cursor: state.cursor()?,
+            state,
+            remote,
+            rules,
+            baseline: Folder::default(),
+            remote_tree: Folder::default(),
+            remote_unseen: false,
+            local: None,
+        };
+        engine.load()?;
+        Ok(engine)
+    }
+
+    /// The remote's position that the last round knew.
+    #[must_use]
+    pub fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
+    /// The remote side, for a stream of its events.
+    #[must_use]
+    pub fn remote(&self) -> &dyn Remote {
+        &*self.remote
+    }
+
+    /// Whether this path is none of the sync's business.
+    #[must_use]
+    pub fn ignores(&self, path: &RelPath) -> bool {
+        // Whether it is a folder isn't known here; a pattern for folders only is seen by the scan.
+        self.rules.skip(path, false)
+    }
+
+    /// One round.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub fn round(
+        &mut self,
+        scope: &Scope,
+        options: Options,
+        report: &mut Report<'_>,
+    ) -> Result<Summary, SyncError> {
+        if self.state.changed_elsewhere()? {
+            self.cursor = self.state.cursor()?;
+            self.load()?;
+        }
+        let workspace = self.workspace()?;
+        self.recover(&workspace, report)?;
+        self.load_rules(&workspace)?;
+        let info = self.check_remote(report)?;
+        let mut summary = Summary::default();
+        let mut scope = scope.clone();
+        for _ in 0..LAPS_MAX {
+            self.scan(&workspace, &scope, &mut summary, report)?;
+            self.look()?;
+            let plan = self.plan(&info);
+            guard(
+                &plan,
+                &self.baseline,
+                self.local_tree(),
+                &self.remote_tree,
+                &options.allow,
+            )
+            .map_err(SyncError::Halt)?;
+            report(Event::Planned(&plan));
+            summary.problems.clone_from(&plan.problems);
+            for problem in &plan.problems {
+                report(Event::Trouble(problem));
+            }
+            if options.dry_run || plan.is_empty() {
+                break;
+            }
+            let mut lap = Lap {
+                workspace: &workspace,
+                summary: &mut summary,
+                report,
+                again: false,
+            };
+            if let Err(error) = self.apply(plan, &mut lap) {
+                // Some of what was done may not be in the trees.
+                self.local = None;
+                return Err(error);
+            }
+            if !lap.again {
+                break;
+            }
+            scope = Scope::All;
+        }
+        Ok(summary)
+    }
+
+    /// The tree of the last scan.
+    pub(crate) fn local_tree(&self) -> &LocalTree {
+        self.local
+            .as_ref()
+            .expect("scanned at the beginning of every lap")
+    }
+
+    fn workspace(&self) -> Result<Workspace, SyncError> {
+        let signature = Signature {
+            device: self.device.clone(),
+            date: today(),
+        };
+        Workspace::open(&self.folder, &self.pair, signature)
+            .map_err(|source| self.local_error(source))?
+            .ok_or(SyncError::Halt(Halt::LocalRootGone))
+    }
+
+    fn recover(&mut self, workspace: &Workspace, report: &mut Report<'_>) -> Result<(), SyncError> {
+        let recovered = workspace
+            .recover(&self.state)
+            .map_err(|error| self.local_error(io::Error::other(error)))?;
+        for path in &recovered {
+            report(Event::Recovered(path));
+        }
+        self.state.write(|w| w.clear_placing())?;
+        Ok(())
+    }
+
+    /// Reads the trees from the state.
+    fn load(&mut self) -> Result<(), SyncError> {
+        let skip = |path: &RelPath, folder| self.rules.skip(path, folder);
+        self.baseline = self.state.baseline(&skip)?;
+        self.remote_tree = self.state.remote(&skip)?;
+        self.local = None;
+        Ok(())
+    }
+
+    /// Reads `.raspboxignore`. Where the patterns changed, all trees are made anew without what is
+    /// ignored now.
+    fn load_rules(&mut self, workspace: &Workspace) -> Result<(), SyncError> {
+        let text = workspace
+            .top()
+            .folder(None)
+            .and_then(|top| top.open_file(IGNORE_FILE))
+            .and_then(io::read_to_string);
+        let text = match text {
+            Ok(text) => text,
+            Err(error) if raspbox_beneath::absent(&error) => String::new(),
+            // Without the patterns, what was ignored would look new or deleted.
+            Err(error) => return Err(self.local_error(error)),
+        };
+        let rules = Rules::parse(&text);
+        if !rules.same_as(&self.rules) {
+            self.rules = rules;
+            self.load()?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the remote is the one that the state is about.
+    fn check_remote(&mut self, report: &mut Report<'_>) -> Result<Info, SyncError> {
+        let info = self.remote.info()?;
+        match self.state.drive()? {
+            None => self.state.write(|w| w.set_drive(info.drive))?,
+            Some(known) if known == info.drive => {}
+            Some(expected) => {
+                return Err(SyncError::Halt(Halt::DriveChanged {
+                    expected,
+                    found: info.drive,
+                }));
+            }
+        }
+        if let Some(cursor) = self.cursor {
+            // A journal that is behind what it said before is a copy from before.
+            let same = cursor.epoch == info.cursor.epoch && cursor.seq <= info.cursor.seq;
+            if !same {
+                report(Event::NewJournal);
+                self.state.write(|w| w.forget())?;
+                self.cursor = None;
+                self.load()?;
+            }
+        }
+        Ok(info)
+    }
+
+    /// Takes what changed on the remote side into the state and the tree.
+    fn look(&mut self) -> Result<(), SyncError> {
+        if self.remote_unseen {
+            let skip = |path: &RelPath, folder| self.rules.skip(path, folder);
+            self.remote_tree = self.state.remote(&skip)?;
+        }
+        let empty = LocalTree::default();
+        let local = self.local.as_ref().unwrap_or(&empty);
+        let local_size = |path: &RelPath| match local.get(path) {
+            Some(Node::File(file, _)) => Some(file.size),
+            Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => None,
+        };
+        let look = self
+            .remote
+            .look(self.cursor, &self.remote_tree, &local_size)?;
+        self.take(&look)
+    }
+
+    fn take(&mut self, look: &Look) -> Result<(), SyncError> {
+        // What can't be seen now is remembered as it was: a server without hashes is known by it.
+        let mut unseen = Vec::new();
+        if look.whole && !look.unknown.is_empty() {
+            self.remote_tree.walk(&mut |path, node| {
+                if let (Some(entry), Some(version)) = (node.entry(), node.tag())
+                    && look.unknown.iter().any(|(unknown, _)| path.is_in(unknown))
+                {
+                    unseen.push((path.clone(), entry, *version));
+                }
+            });
+        }
+        self.state.write(|w| {
+            if look.whole {
+                w.clear_remote()?;
+            }
+            for (path, entry, version) in &look.changes {
+                w.set_remote(path, entry.as_ref().map(|entry| (entry, *version)))?;
+            }
+            for (path, entry, version) in &unseen {
+                w.set_remote(path, Some((entry, *version)))?;
+            }
+            w.set_cursor(look.cursor)
+        })?;
+        self.remote_unseen = !look.unknown.is_empty();
+        self.cursor = Some(look.cursor);
+        if look.whole {
+            self.remote_tree = Folder::default();
+        }
+        for (path, entry, version) in &look.changes {
+            match entry {
+                Some(entry) if self.rules.skip(path, *entry == Entry::Folder) => {}
+                Some(entry) => set(&mut self.remote_tree, path, entry, *version),
+                None => drop(self.remote_tree.remove(path)),
+            }
+        }
+        for (path, why) in &look.unknown {
+            let node = Node::Unknown(Unknown::Unreadable(why.clone()));
+            drop(self.remote_tree.insert(path, node));
+        }
+        Ok(())
+    }
+
+    fn scan(
+        &mut self,
+        workspace: &Workspace,
+        scope: &Scope,
+        summary: &mut Summary,
+        report: &mut Report<'_>,
+    ) -> Result<(), SyncError> {
+        let last = self.local.take();
+        // The first scan has the cache of the state, a later one its own last tree.
+        let cached: HashMap<RelPath, Hashed> = match last {
+            None => self.state.all_hashed()?,
+            Some(_) => HashMap::new(),
+        };
+        let known = |path: &RelPath| match &last {
+            None => cached.get(path).copied(),
+            Some(tree) => match tree.get(path) {
+                Some(Node::File(file, seen)) => Some(Hashed {
+                    print: seen.print,
+                    digest: file.digest,
+                    settled: seen.settled,
+                }),
+                Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => None,
+            },
+        };
+        let mut scanner = Scanner {
+            top: workspace.top(),
+            rules: &self.rules,
+            known: &known,
+            now: now(),
+            reading: &mut |path, size| report(Event::Reading(path, size)),
+            fresh: Vec::new(),
+            unsyncable: Vec::new(),
+        };
+        let mut nodes = Vec::new();
+        let whole = match (scope, &last) {
+            (Scope::Paths(paths), Some(_)) => {
+                nodes.extend(paths.iter().map(|path| (path.clone(), scanner.at(path))));
+                None
+            }
+            (Scope::All, _) | (Scope::Paths(_), None) => {
+                let all = scanner.all().map_err(|source| SyncError::Local {
+                    path: self.folder.clone(),
+                    source,
+                });
+                Some(all?)
+            }
+        };
+        let (fresh, unsyncable) = (scanner.fresh, scanner.unsyncable);
+        if whole.is_some() {
+            summary.unsyncable = unsyncable;
+        }
+        let mut tree = whole.or(last).unwrap_or_default();
+        for (path, node) in nodes {
+            match node {
+                Some(node) => drop(tree.insert(&path, node)),
+                None => drop(tree.remove(&path)),
+            }
+        }
+        self.local = Some(tree);
+        self.state.write(|w| {
+            fresh
+                .iter()
+                .try_for_each(|(path, hashed)| w.set_hashed(path, hashed))
+        })?;
+        Ok(())
+    }
+
+    fn plan(&self, info: &Info) -> Plan<Seen, Version> {
+        let local = self.local_tree();
+        let plan = reconcile(&self.baseline, local, &self.remote_tree);
+        check_plan(find_moves(plan), local, &self.remote_tree, &info.holds)
+    }
+
+    fn apply(&mut self, plan: Plan<Seen, Version>, lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
+        self.adopt(&plan.adopt)?;
+        self.push(plan.push, lap)?;
+        self.move_aside(&plan.asides, lap)?;
+        self.pull(plan.pull, lap)
+    }
+
+    pub(crate) fn local_error(&self, source: io::Error) -> SyncError {
+        SyncError::Local {
+            path: self.folder.clone(),
+            source,
+        }
+    }
+}
+
+/// Puts an entry into a tree; a folder keeps what is in it.
+pub(crate) fn set<T>(tree: &mut Folder<T>, path: &RelPath, entry: &Entry, tag: T) {
+    if let (Entry::Folder, Some(Node::Folder(_, old))) = (entry, tree.get_mut(path)) {
+        *old = tag;
+        return;
+    }
+    // Where the parent isn't there, the entry is below something ignored.
+    drop(tree.insert(path, Node::new(entry.clone(), tag)));
+}

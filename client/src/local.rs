@@ -1,0 +1,614 @@
+//! Changing the local folder, so that no edit is ever lost.
+//!
+//! People and programs write here while we do, and there is no lock. So nothing is replaced or
+//! removed on the strength of an old look: the new content is made complete out of sight, both
+//! change places in one step, and then what was *displaced* is looked at. If it isn't what the plan
+//! assumed, it is an edit, and becomes a conflict copy beside the new one.
+//!
+//! What is out of sight is in `.raspbox/staging/` at the top, on the same filesystem. A file there is
+//! called `<id>.part` until its content is whole and verified, then `<id>.new`; what is moved away
+//! is `<id>.old`. [`Workspace::recover`] knows from that what a crash left.
+
+use crate::scan::{Seen, read_file};
+use crate::state::{Print, State};
+use raspbox_beneath::{Folder, Kind, Rename, Stat, Top};
+use raspbox_core::names::conflict_name;
+use raspbox_protocol::digest::Hasher;
+use raspbox_protocol::path::RESERVED_NAME;
+use raspbox_protocol::{Digest, Entry, LinkTarget, Mtime, RelPath};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The file that says which pairing a folder belongs to. A folder without it isn't the one that was
+/// paired: a disk that isn't mounted looks like an empty folder.
+const MARKER: &str = "pair";
+
+const STAGING: &str = "staging";
+
+/// The local folder of one pairing.
+#[derive(Debug)]
+pub struct Workspace {
+    path: PathBuf,
+    top: Top,
+    staging: Folder,
+    /// This device's name and today's date, for the names of conflict copies.
+    pub signature: Signature,
+}
+
+/// What the name of a conflict copy says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// The device's name.
+    pub device: String,
+    /// The date, as `2026-01-31`.
+    pub date: String,
+}
+
+/// What a plan assumes of a local entry.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// What it is.
+    pub entry: &'a Entry,
+    /// What it looked like.
+    pub seen: Seen,
+}
+
+/// How a change went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// As planned; what the new entry looks like, where there is one.
+    AsPlanned(Print),
+    /// As planned, but what it displaced was an edit, which is now this conflict copy.
+    KeptEdit(Print, RelPath),
+    /// Nothing was done: something else is there than the plan assumed. Look again.
+    Changed,
+}
+
+/// A content on its way to its place.
+#[derive(Debug)]
+pub struct Staged {
+    /// Its name in the staging folder, without the ending.
+    id: String,
+    file: File,
+    hasher: Hasher,
+}
+
+impl Workspace {
+    /// Opens the folder of a pairing; `None` where it isn't (any more) the folder that was paired.
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub fn open(path: &Path, pair: &str, signature: Signature) -> io::Result<Option<Workspace>> {
+        let top = match Top::open(path) {
+            Ok(top) => top,
+            Err(error) if raspbox_beneath::absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let own = match top.folder_at(Path::new(RESERVED_NAME)) {
+            Ok(own) => own,
+            Err(error) if raspbox_beneath::absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match own.open_file(MARKER).and_then(io::read_to_string) {
+            Ok(found) if found.trim_end() == pair => {}
+            Ok(_) => return Ok(None),
+            Err(error) if raspbox_beneath::absent(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        make_folder(&own, STAGING)?;
+        let staging = top.folder_at(&Path::new(RESERVED_NAME).join(STAGING))?;
+        Ok(Some(Workspace {
+            path: path.to_owned(),
+            top,
+            staging,
+            signature,
+        }))
+    }
+
+    /// Marks a folder as belonging to a pairing, making it where there is none.
+    ///
+    /// # Errors
+    /// Where it can't be made or written to, or belongs to another pairing already
+    /// ([`io::ErrorKind::AlreadyExists`]).
+    pub fn mark(path: &Path, pair: &str) -> io::Result<()> {
+        std::fs::create_dir_all(path)?;
+        let top = Top::open(path)?;
+        make_folder(&top.folder(None)?, RESERVED_NAME)?;
+        let own = top.folder_at(Path::new(RESERVED_NAME))?;
+        let mut file = own.create_file(MARKER)?;
+        writeln!(file, "{pair}")?;
+        file.sync_all()
+    }
+
+    /// Takes the mark away, and our own folder with it. Users' files stay.
+    ///
+    /// # Errors
+    /// Where it can't be removed.
+    pub fn unmark(path: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(path.join(RESERVED_NAME)) {
+            Err(error) if !raspbox_beneath::absent(&error) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Which pairing a folder belongs to, if any.
+    #[must_use]
+    pub fn owner(path: &Path) -> Option<String> {
+        let text = std::fs::read_to_string(path.join(RESERVED_NAME).join(MARKER)).ok()?;
+        Some(text.trim_end().to_owned())
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn top(&self) -> &Top {
+        &self.top
+    }
+
+    /// The folder's path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A new content, to write to.
+    ///
+    /// # Errors
+    /// Where the disk is full or fails.
+    pub fn stage(&self) -> io::Result<Staged> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let file = self.staging.create_file(format!("{id}.part"))?;
+        Ok(Staged {
+            id,
+            file,
+            hasher: Hasher::new(),
+        })
+    }
+
+    /// Throws a staged content away.
+    pub fn discard(&self, staged: &Staged) {
+        for ending in ["part", "new"] {
+            // What can't be removed now is removed by `recover`.
+            drop(self.staging.remove_file(format!("{}.{ending}", staged.id)));
+        }
+    }
+
+    /// Makes everything that was written to the folder's filesystem durable.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn sync(&self) -> io::Result<()> {
+        Ok(nix::unistd::syncfs(&self.top)?)
+    }
+
+    /// Gives a whole and durable content its time, bits and name.
+    ///
+    /// # Errors
+    /// Where the disk fails, or the folder to put it in can't be opened. The content that was there
+    /// is still there.
+    pub fn place_file(
+        &self,
+        staged: &Staged,
+        path: &RelPath,
+        file: &raspbox_protocol::File,
+        expected: Option<Expected<'_>>,
+    ) -> io::Result<Done> {
+        let name = staged.new_name();
+        let parent = self.top.parent_of(path)?;
+        let mode = self.mode(&parent, path, file.executable);
+        drop(self.staging.set_mode(&name, mode));
+        self.staging.set_mtime(&name, file.mtime)?;
+        self.place(&name, &parent, path, expected)
+    }
+
+    /// Makes a symlink, or replaces what the plan assumes by one.
+    ///
+    /// # Errors
+    /// As for [`Workspace::place_file`], and where the filesystem has no symlinks.
+    pub fn place_symlink(
+        &self,
+        path: &RelPath,
+        target: &LinkTarget,
+        expected: Option<Expected<'_>>,
+    ) -> io::Result<Done> {
+        let parent = self.top.parent_of(path)?;
+        let name = format!("{}.new", uuid::Uuid::new_v4().simple());
+        self.staging
+            .make_symlink(OsStr::new(target.as_str()), &name)?;
+        self.place(&name, &parent, path, expected)
+    }
+
+    /// Makes a folder.
+    ///
+    /// # Errors
+    /// Where the disk fails, or the folder to put it in can't be opened.
+    pub fn make_folder(&self, path: &RelPath) -> io::Result<Done> {
+        let parent = self.top.parent_of(path)?;
+        match parent.make_folder(path.name()) {
+            Ok(()) => done(&parent, path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match parent.stat(path.name())? {
+                    Some(stat) if stat.kind == Kind::Folder => {
+                        Ok(Done::AsPlanned(Print::from(&stat)))
+                    }
+                    Some(_) | None => Ok(Done::Changed),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an empty folder. [`Done::Changed`] where it isn't empty.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn remove_folder(&self, path: &RelPath) -> io::Result<Done> {
+        match self
+            .top
+            .parent_of(path)
+            .and_then(|parent| parent.remove_folder(path.name()))
+        {
+            Ok(()) => Ok(Done::AsPlanned(Print::default())),
+            Err(error) if raspbox_beneath::absent(&error) => Ok(Done::AsPlanned(Print::default())),
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(Done::Changed),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes a file or symlink.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn remove_file(&self, path: &RelPath, expected: Expected<'_>) -> io::Result<Done> {
+        let parent = self.top.parent_of(path)?;
+        let old = format!("{}.old", uuid::Uuid::new_v4().simple());
+        match parent.rename(path.name(), &self.staging, &old, Rename::Replace) {
+            Ok(()) => {}
+            Err(error) if raspbox_beneath::absent(&error) => return Ok(Done::Changed),
+            Err(error) => return Err(error),
+        }
+        if self.is_as_expected(&old, expected)? {
+            self.staging.remove_file(&old)?;
+            return Ok(Done::AsPlanned(Print::default()));
+        }
+        match no_replace(&self.staging, &old, &parent, path.name()) {
+            Ok(()) => Ok(Done::Changed),
+            // Somebody has made a new one there meanwhile: both stay.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let copy = self.keep_beside(&old, path)?;
+                Ok(Done::KeptEdit(Print::default(), copy))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves a file, symlink or whole folder to where nothing is.
+    ///
+    /// # Errors
+    /// Where the disk fails, or the folder to put it in can't be opened.
+    pub fn rename(&self, from: &RelPath, to: &RelPath, expected: Expected<'_>) -> io::Result<Done> {
+        let (old, new) = (self.top.parent_of(from)?, self.top.parent_of(to)?);
+        let looks_right = old
+            .stat(from.name())?
+            .is_some_and(|stat| match expected.entry {
+                Entry::Folder => stat.kind == Kind::Folder,
+                Entry::File(_) | Entry::Symlink(_) => Print::from(&stat) == expected.seen.print,
+            });
+        if !looks_right {
+            return Ok(Done::Changed);
+        }
+        // What was written to it since the look moves with it, and is an edit of the new name.
+        match no_replace(&old, from.name(), &new, to.name()) {
+            Ok(()) => done(&new, to),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Done::Changed),
+            Err(error) if raspbox_beneath::absent(&error) => Ok(Done::Changed),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets a file's executable bit and time.
+    ///
+    /// # Errors
+    /// Where the filesystem refuses.
+    pub fn set_meta(
+        &self,
+        path: &RelPath,
+        file: &raspbox_protocol::File,
+        expected: Expected<'_>,
+    ) -> io::Result<Done> {
+        let parent = self.top.parent_of(path)?;
+        if parent.stat(path.name())?.map(|stat| Print::from(&stat)) != Some(expected.seen.print) {
+            return Ok(Done::Changed);
+        }
+        parent.set_mode(path.name(), self.mode(&parent, path, file.executable))?;
+        parent.set_mtime(path.name(), file.mtime)?;
+        done(&parent, path)
+    }
+
+    /// Moves what stands at a path beside itself as a conflict copy; returns its new path, or `None`
+    /// where nothing stands there.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn move_aside(&self, path: &RelPath) -> io::Result<Option<RelPath>> {
+        match self.beside(&self.top.parent_of(path)?, path.name(), path) {
+            Ok(copy) => Ok(Some(copy)),
+            Err(error) if raspbox_beneath::absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts right what a crash left in the staging folder. Returns the conflict copies that it made.
+    ///
+    /// # Errors
+    /// Where the disk or the state fails; what is there stays there.
+    pub fn recover(&self, state: &State) -> anyhow::Result<Vec<RelPath>> {
+        let mut kept = Vec::new();
+        for name in self.staging.names()? {
+            let Some(name) = name.to_str() else { continue };
+            if name.ends_with(".part") {
+                self.staging.remove_file(name)?;
+            } else if let Some(copy) = self.recover_one(state, name)? {
+                kept.push(copy);
+            }
+        }
+        Ok(kept)
+    }
+
+    fn recover_one(&self, state: &State, name: &str) -> anyhow::Result<Option<RelPath>> {
+        let path = state.placing(name)?;
+        // Between the two steps of a replacement the name is absent: the file goes back there.
+        if let Some(path) = &path
+            && let Ok(parent) = self.top.parent_of(path)
+            && no_replace(&self.staging, name, &parent, path.name()).is_ok()
+        {
+            return Ok(None);
+        }
+        let known = match self.staging.stat(name)?.map(|stat| stat.kind) {
+            None => return Ok(None),
+            Some(Kind::File) => match read_file(&self.staging, OsStr::new(name))? {
+                Some((_, digest)) => state.knows_content(&digest)?,
+                None => false,
+            },
+            Some(Kind::Symlink) => true,
+            Some(Kind::Folder | Kind::Special) => false,
+        };
+        if known {
+            self.staging.remove_file(name)?;
+            return Ok(None);
+        }
+        let path = path.unwrap_or(RelPath::parse("recovered").expect("a good name"));
+        Ok(Some(self.keep_beside(name, &path)?))
+    }
+
+    /// Puts a complete entry of the staging folder in its place.
+    ///
+    /// What isn't placed is removed by [`Workspace::recover`] where it isn't here.
+    fn place(
+        &self,
+        name: &str,
+        parent: &Folder,
+        path: &RelPath,
+        expected: Option<Expected<'_>>,
+    ) -> io::Result<Done> {
+        let Some(expected) = expected else {
+            return match no_replace(&self.staging, name, parent, path.name()) {
+                Ok(()) => done(parent, path),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.staging.remove_file(name)?;
+                    Ok(Done::Changed)
+                }
+                Err(error) => Err(error),
+            };
+        };
+        self.replace(name, parent, path, expected)
+    }
+
+    fn replace(
+        &self,
+        name: &str,
+        parent: &Folder,
+        path: &RelPath,
+        expected: Expected<'_>,
+    ) -> io::Result<Done> {
+        let displaced = match self
+            .staging
+            .rename(name, parent, path.name(), Rename::Exchange)
+        {
+            Ok(()) => name.to_owned(),
+            Err(error) if raspbox_beneath::absent(&error) => {
+                self.staging.remove_file(name)?;
+                return Ok(Done::Changed);
+            }
+            // FAT, exFAT and network filesystems can't exchange: one after the other.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let old = format!("{}.old", name.trim_end_matches(".new"));
+                parent.rename(path.name(), &self.staging, &old, Rename::Replace)?;
+                if let Err(error) = no_replace(&self.staging, name, parent, path.name()) {
+                    drop(no_replace(&self.staging, &old, parent, path.name()));
+                    return Err(error);
+                }
+                old
+            }
+            Err(error) => return Err(error),
+        };
+        // From here on, what has our name in the staging folder is the user's: only where it is known
+        // to be nothing new is it removed; on any error it stays for `recover`.
+        let Done::AsPlanned(print) = done(parent, path)? else {
+            return Ok(Done::Changed);
+        };
+        if self.is_as_expected(&displaced, expected)? {
+            self.staging.remove_file(&displaced)?;
+            Ok(Done::AsPlanned(print))
+        } else {
+            Ok(Done::KeptEdit(print, self.keep_beside(&displaced, path)?))
+        }
+    }
+
+    /// Whether what was moved into the staging folder is what the plan assumed.
+    fn is_as_expected(&self, name: &str, expected: Expected<'_>) -> io::Result<bool> {
+        let Some(stat) = self.staging.stat(name)? else {
+            return Ok(false);
+        };
+        match (expected.entry, stat.kind) {
+            (Entry::File(file), Kind::File) => {
+                if !Print::from(&stat).same_but_moved(&expected.seen.print) {
+                    return Ok(false);
+                }
+                if expected.seen.settled {
+                    return Ok(true);
+                }
+                // It looked the same, but was young enough to have been written twice.
+                let now = read_file(&self.staging, OsStr::new(name))?;
+                Ok(now.is_some_and(|(_, digest)| digest == file.digest))
+            }
+            (Entry::Symlink(target), Kind::Symlink) => {
+                Ok(self.staging.read_symlink(name)?.to_str() == Some(target.as_str()))
+            }
+            (
+                Entry::File(_) | Entry::Symlink(_) | Entry::Folder,
+                Kind::File | Kind::Symlink | Kind::Folder | Kind::Special,
+            ) => Ok(false),
+        }
+    }
+
+    fn keep_beside(&self, name: &str, path: &RelPath) -> io::Result<RelPath> {
+        self.beside(&self.staging, name, path)
+    }
+
+    /// Renames an entry to the first free conflict name beside `path` (at the top, where the folder
+    /// is gone).
+    fn beside(&self, from: &Folder, name: &str, path: &RelPath) -> io::Result<RelPath> {
+        let (parent, at) = match self.top.parent_of(path) {
+            Ok(parent) => (parent, path.parent()),
+            Err(_) => (self.top.folder(None)?, None),
+        };
+        let Signature { device, date } = &self.signature;
+        loop {
+            let taken = |name: &str| !matches!(parent.stat(name), Ok(None));
+            let copy = conflict_name(path.name(), device, date, &taken);
+            match no_replace(from, name, &parent, &copy) {
+                Ok(()) => {
+                    return RelPath::child(at.as_ref(), &copy)
+                        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The permissions for a file: those of what it replaces, or the user's own default, with or
+    /// without the executable bits.
+    fn mode(&self, parent: &Folder, path: &RelPath, executable: bool) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        let replaced = parent
+            .open_file(path.name())
+            .and_then(|file| file.metadata());
+        let base = replaced.map_or_else(
+            |_| {
+                // What the umask allows can't be asked for without changing it; the top folder was
+                // made under it.
+                let top = std::fs::metadata(&self.path).map_or(0o755, |m| m.permissions().mode());
+                0o600 | (top & 0o066)
+            },
+            |metadata| metadata.permissions().mode(),
+        ) & 0o777;
+        if executable {
+            base | ((base & 0o444) >> 2)
+        } else {
+            base & !0o111
+        }
+    }
+}
+
+impl Staged {
+    /// Says that the content is whole; returns its hash, for the caller to verify.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn finish(&self, workspace: &Workspace) -> io::Result<Digest> {
+        let part = format!("{}.part", self.id);
+        workspace
+            .staging
+            .rename(part, &workspace.staging, self.new_name(), Rename::Replace)?;
+        Ok(self.hasher.digest())
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.hasher.len_bytes()
+    }
+
+    /// Its name in the staging folder once it is whole.
+    #[must_use]
+    pub fn new_name(&self) -> String {
+        format!("{}.new", self.id)
+    }
+
+    /// Its name there when a filesystem that can't exchange has moved the old one away.
+    #[must_use]
+    pub fn old_name(&self) -> String {
+        format!("{}.old", self.id)
+    }
+
+    /// Makes this one durable.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let len = self.file.write(piece)?;
+        self.hasher.update(&piece[..len]);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Today's date here, as `2026-01-31`.
+#[must_use]
+pub fn today() -> String {
+    jiff::Zoned::now().date().to_string()
+}
+
+/// The clock.
+#[must_use]
+pub fn now() -> Mtime {
+    Mtime::from(std::time::SystemTime::now())
+}
+
+fn done(parent: &Folder, path: &RelPath) -> io::Result<Done> {
+    let stat: Option<Stat> = parent.stat(path.name())?;
+    Ok(stat.map_or(Done::Changed, |stat| Done::AsPlanned(Print::from(&stat))))
+}
+
+fn make_folder(parent: &Folder, name: &str) -> io::Result<()> {
+    match parent.make_folder(name) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Renames to where nothing is, on filesystems that can't promise it too: there, a look before is
+/// the best that can be had.
+fn no_replace(from: &Folder, name: &str, to: &Folder, new: &str) -> io::Result<()> {
+    match from.rename(name, to, new, Rename::NoReplace) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            if to.stat(new)?.is_some() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            from.rename(name, to, new, Rename::Replace)
+        }
+        result => result,
+    }
+}

@@ -1,0 +1,425 @@
+//! Carrying out the local half of a plan, and the records of both sides that follow from it.
+
+use crate::engine::{Engine, Lap, SyncError, set};
+use crate::local::{Done, Expected, Staged, Workspace, now};
+use crate::push::{batch_len, expected, relocate};
+use crate::remote::Sink;
+use crate::report::{Deed, Event};
+use crate::scan::{Seen, is_settled};
+use crate::state::{Hashed, Print};
+use raspbox_core::plan::Action;
+use raspbox_core::tree::Node;
+use raspbox_protocol::commit::Refusal;
+use raspbox_protocol::want::Want;
+use raspbox_protocol::{Entry, File, Mtime, RelPath, Version};
+use std::io::{self, Write};
+
+/// The most files that are fetched at once, and the most bytes; a larger file comes alone.
+const BATCH_FILES: usize = 1_000;
+const BATCH_BYTES: u64 = 64 << 20;
+
+/// Up to so many files are synced one by one, more by a sync of the whole filesystem: one call
+/// instead of a thousand, but it waits for everybody's writes.
+const SYNC_SINGLY_MAX: usize = 8;
+
+type Pull = Action<Version, Seen>;
+
+impl Engine {
+    /// Changes the local side: first everything without content, in the plan's order, then the
+    /// files, on which nothing else depends.
+    pub(crate) fn pull(
+        &mut self,
+        actions: Vec<Pull>,
+        lap: &mut Lap<'_, '_>,
+    ) -> Result<(), SyncError> {
+        let is_file = |action: &Pull| {
+            matches!(
+                action,
+                Action::Put {
+                    entry: Entry::File(_),
+                    ..
+                }
+            )
+        };
+        let (files, others): (Vec<Pull>, Vec<Pull>) = actions.into_iter().partition(is_file);
+        for action in &others {
+            match self.pull_one(action, lap) {
+                Ok(Done::AsPlanned(print)) => self.record_pulled(action, print, lap)?,
+                Ok(Done::KeptEdit(print, copy)) => {
+                    self.record_pulled(action, print, lap)?;
+                    lap.conflict(action.path(), copy);
+                }
+                Ok(Done::Changed) => lap.again = true,
+                Err(error) => lap.trouble(action.path(), &error),
+            }
+        }
+        let mut rest = &files[..];
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(batch_len(rest, BATCH_FILES, BATCH_BYTES));
+            self.pull_files(batch, lap)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn pull_one(&mut self, action: &Pull, lap: &mut Lap<'_, '_>) -> io::Result<Done> {
+        let workspace = lap.workspace;
+        match action {
+            Action::Put {
+                path,
+                entry,
+                replaces,
+                ..
+            } => match entry {
+                Entry::File(_) => unreachable!("files were set apart"),
+                Entry::Folder => workspace.make_folder(path),
+                Entry::Symlink(target) => {
+                    let old = self.local_tree().get(path).and_then(Node::entry);
+                    let expected = expected(old.as_ref(), *replaces);
+                    workspace.place_symlink(path, target, expected)
+                }
+            },
+            Action::SetMeta {
+                path, entry, there, ..
+            } => {
+                let Entry::File(file) = entry else {
+                    unreachable!("only files have bits to set")
+                };
+                workspace.set_meta(
+                    path,
+                    file,
+                    Expected {
+                        entry,
+                        seen: *there,
+                    },
+                )
+            }
+            Action::Delete {
+                path,
+                entry: Entry::Folder,
+                ..
+            } => workspace.remove_folder(path),
+            Action::Delete { path, entry, there } => workspace.remove_file(
+                path,
+                Expected {
+                    entry,
+                    seen: *there,
+                },
+            ),
+            Action::Move {
+                from,
+                to,
+                entry,
+                there,
+                ..
+            } => workspace.rename(
+                from,
+                to,
+                Expected {
+                    entry,
+                    seen: *there,
+                },
+            ),
+        }
+    }
+
+    /// Records that a local change was done.
+    fn record_pulled(
+        &mut self,
+        action: &Pull,
+        print: Print,
+        lap: &mut Lap<'_, '_>,
+    ) -> Result<(), SyncError> {
+        let local = self
+            .local
+            .as_mut()
+            .expect("scanned at the beginning of every lap");
+        match action {
+            Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {
+                let settled = match local.get(path) {
+                    Some(Node::File(_, seen)) => seen.settled,
+                    Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => true,
+                };
+                set(local, path, entry, Seen { print, settled });
+                set(&mut self.baseline, path, entry, ());
+                self.state.write(|w| w.set_baseline(path, Some(entry)))?;
+                lap.did(Deed::Pulled, path);
+            }
+            Action::Delete { path, .. } => {
+                local.remove(path);
+                self.baseline.remove(path);
+                self.state.write(|w| {
+                    w.forget_hash(path)?;
+                    w.set_baseline(path, None)
+                })?;
+                lap.did(Deed::PulledDelete, path);
+            }
+            Action::Move {
+                from, to, moved, ..
+            } => {
+                relocate(local, from, to);
+                // The move changed its ctime, and with it its print.
+                if let Some(Node::File(_, seen)) = local.get_mut(to) {
+                    seen.print = print;
+                }
+                relocate(&mut self.baseline, from, to);
+                let baseline = &self.baseline;
+                self.state.write(|w| {
+                    w.set_baseline(from, None)?;
+                    moved.iter().try_for_each(|(old, path, _)| {
+                        w.forget_hash(old)?;
+                        let entry = baseline.get(path).and_then(Node::entry);
+                        entry.map_or(Ok(()), |entry| w.set_baseline(path, Some(&entry)))
+                    })
+                })?;
+                lap.did(Deed::PulledMove, to);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches a batch of files, makes them durable together, and gives each its name.
+    fn pull_files(&mut self, batch: &[Pull], lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
+        let wants: Vec<Want> = batch.iter().map(want).collect();
+        let mut fetch = Fetch {
+            workspace: lap.workspace,
+            arrivals: batch.iter().map(|_| Arrival::Nothing).collect(),
+            received_bytes: 0,
+            progress: &mut *lap.report,
+        };
+        let result = self.remote.pull(&wants, &mut fetch);
+        let Fetch {
+            arrivals,
+            received_bytes,
+            ..
+        } = fetch;
+        lap.summary.received_bytes += received_bytes;
+        // What came whole before the connection was lost is kept.
+        let mut whole = Vec::new();
+        for (action, arrival) in batch.iter().zip(arrivals) {
+            match arrival {
+                Arrival::Whole(staged) => match self.verify(action, &staged, lap) {
+                    Ok(Some(file)) => whole.push((action, staged, file)),
+                    // Damaged on the way, or changed while it was read: fetched again.
+                    Ok(None) => {
+                        lap.workspace.discard(&staged);
+                        lap.again = true;
+                    }
+                    Err(error) => lap.trouble(action.path(), &error),
+                },
+                Arrival::Partial(staged) => lap.workspace.discard(&staged),
+                Arrival::Failed(error) => lap.trouble(action.path(), &error),
+                Arrival::Refused(refusal) => lap.refused(action.path(), refusal),
+                Arrival::Nothing => {}
+            }
+        }
+        self.place_files(&whole, lap)?;
+        Ok(result?)
+    }
+
+    fn verify(
+        &self,
+        action: &Pull,
+        staged: &Staged,
+        lap: &Lap<'_, '_>,
+    ) -> io::Result<Option<File>> {
+        let stated = as_file(action);
+        let (digest, size) = (staged.finish(lap.workspace)?, staged.len_bytes());
+        if !self.remote.knows_hashes() {
+            return Ok(Some(File {
+                digest,
+                size,
+                ..stated
+            }));
+        }
+        Ok((digest == stated.digest).then_some(stated))
+    }
+
+    fn place_files(
+        &mut self,
+        whole: &[(&Pull, Staged, File)],
+        lap: &mut Lap<'_, '_>,
+    ) -> Result<(), SyncError> {
+        if whole.is_empty() {
+            return Ok(());
+        }
+        if whole.len() <= SYNC_SINGLY_MAX {
+            whole.iter().try_for_each(|(_, staged, _)| staged.sync())
+        } else {
+            lap.workspace.sync()
+        }
+        .map_err(|source| self.local_error(source))?;
+        self.state.write(|w| {
+            whole.iter().try_for_each(|(action, staged, _)| {
+                w.set_placing(&staged.new_name(), action.path())?;
+                w.set_placing(&staged.old_name(), action.path())
+            })
+        })?;
+        let mut placed = Vec::new();
+        for (action, staged, file) in whole {
+            let Action::Put { path, replaces, .. } = action else {
+                unreachable!("only puts have content")
+            };
+            let old = self.local_tree().get(path).and_then(Node::entry);
+            let expected = expected(old.as_ref(), *replaces);
+            match lap.workspace.place_file(staged, path, file, expected) {
+                Ok(Done::AsPlanned(print)) => placed.push((path, *file, print)),
+                Ok(Done::KeptEdit(print, copy)) => {
+                    placed.push((path, *file, print));
+                    lap.conflict(path, copy);
+                }
+                Ok(Done::Changed) => lap.again = true,
+                Err(error) => lap.trouble(path, &error),
+            }
+        }
+        // The names, too, before anybody relies on them.
+        lap.workspace
+            .sync()
+            .map_err(|source| self.local_error(source))?;
+        self.record_placed(&placed)?;
+        for (path, ..) in placed {
+            lap.did(Deed::Pulled, path);
+        }
+        Ok(())
+    }
+
+    fn record_placed(&mut self, placed: &[(&RelPath, File, Print)]) -> rusqlite::Result<()> {
+        let clock = now();
+        let local = self
+            .local
+            .as_mut()
+            .expect("scanned at the beginning of every lap");
+        let remote = &mut self.remote_tree;
+        let knows_hashes = self.remote.knows_hashes();
+        for (path, file, print) in placed {
+            let seen = Seen {
+                print: *print,
+                settled: is_settled(Mtime(print.mtime), clock),
+            };
+            let entry = Entry::File(*file);
+            set(local, path, &entry, seen);
+            set(&mut self.baseline, path, &entry, ());
+            // Only now is it known what a foreign server has there.
+            if !knows_hashes && let Some(Node::File(there, _)) = remote.get_mut(path) {
+                *there = *file;
+            }
+        }
+        self.state.write(|w| {
+            for (path, file, print) in placed {
+                let entry = Entry::File(*file);
+                let settled = is_settled(Mtime(print.mtime), clock);
+                w.set_hashed(
+                    path,
+                    &Hashed {
+                        print: *print,
+                        digest: file.digest,
+                        settled,
+                    },
+                )?;
+                w.set_baseline(path, Some(&entry))?;
+                if !knows_hashes && let Some(version) = remote.get(path).and_then(Node::tag) {
+                    w.set_remote(path, Some((&entry, *version)))?;
+                }
+            }
+            w.clear_placing()
+        })
+    }
+}
+
+/// What has come of one want.
+enum Arrival {
+    Nothing,
+    Partial(Staged),
+    Whole(Staged),
+    Failed(io::Error),
+    Refused(Refusal),
+}
+
+/// Writes what comes into the staging folder.
+struct Fetch<'a, 'r> {
+    workspace: &'a Workspace,
+    arrivals: Vec<Arrival>,
+    received_bytes: u64,
+    progress: &'a mut crate::report::Report<'r>,
+}
+
+impl Fetch<'_, '_> {
+    /// Remembers what went wrong with one file, for the one line about it.
+    fn failed(&mut self, index: usize, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        if let Arrival::Partial(staged) = &self.arrivals[index] {
+            self.workspace.discard(staged);
+        }
+        self.arrivals[index] = Arrival::Failed(error);
+        kind.into()
+    }
+}
+
+impl Sink for Fetch<'_, '_> {
+    fn begin(&mut self, index: usize, _len_bytes: u64) -> io::Result<()> {
+        if let Arrival::Partial(staged) | Arrival::Whole(staged) = &self.arrivals[index] {
+            self.workspace.discard(staged);
+        }
+        match self.workspace.stage() {
+            Ok(staged) => {
+                self.arrivals[index] = Arrival::Partial(staged);
+                Ok(())
+            }
+            Err(error) => Err(self.failed(index, error)),
+        }
+    }
+
+    fn data(&mut self, index: usize, piece: &[u8]) -> io::Result<()> {
+        let Arrival::Partial(staged) = &mut self.arrivals[index] else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if let Err(error) = staged.write_all(piece) {
+            return Err(self.failed(index, error));
+        }
+        let bytes = piece.len() as u64;
+        self.received_bytes += bytes;
+        (self.progress)(Event::Received(bytes));
+        Ok(())
+    }
+
+    fn done(&mut self, index: usize) {
+        let arrival = std::mem::replace(&mut self.arrivals[index], Arrival::Nothing);
+        self.arrivals[index] = match arrival {
+            Arrival::Partial(staged) => Arrival::Whole(staged),
+            other => other,
+        };
+    }
+
+    fn refused(&mut self, index: usize, refusal: Refusal) {
+        if let Arrival::Partial(staged) | Arrival::Whole(staged) = &self.arrivals[index] {
+            self.workspace.discard(staged);
+        }
+        self.arrivals[index] = Arrival::Refused(refusal);
+    }
+}
+
+fn want(action: &Pull) -> Want {
+    let Action::Put { path, here, .. } = action else {
+        unreachable!("only puts have content")
+    };
+    Want {
+        path: path.clone(),
+        version: *here,
+        offset: 0,
+    }
+}
+
+fn as_file(action: &Pull) -> File {
+    match action {
+        Action::Put {
+            entry: Entry::File(file),
+            ..
+        } => *file,
+        Action::Put { .. }
+        | Action::SetMeta { .. }
+        | Action::Delete { .. }
+        | Action::Move { .. } => {
+            unreachable!("only files have content")
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Carrying out the remote half of a plan, and the records of both sides that follow from it.
+
+use crate::engine::{Engine, Lap, SyncError, set};
+use crate::local::Expected;
+use crate::report::{Deed, Event};
+use crate::scan::Seen;
+use raspbox_core::plan::{Action, Adoption, Aside, Problem, Trouble};
+use raspbox_core::tree::{Folder, Node};
+use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
+use raspbox_protocol::{Entry, RelPath, Version};
+use std::io;
+
+/// The most operations that are sent at once: enough that round trips and syncs of the drive cost
+/// nothing beside them, few enough that a lost connection costs little.
+const BATCH_OPS: usize = 1_000;
+
+/// The most content that is sent at once, in bytes; a larger file goes alone.
+const BATCH_BYTES: u64 = 32 << 20;
+
+type Push = Action<Seen, Version>;
+
+impl Engine {
+    /// Records what both sides have alike already.
+    pub(crate) fn adopt(&mut self, adoptions: &[Adoption<Seen, Version>]) -> rusqlite::Result<()> {
+        self.state.write(|w| {
+            adoptions.iter().try_for_each(|adoption| match adoption {
+                Adoption::Same { path, entry, .. } => w.set_baseline(path, Some(entry)),
+                Adoption::Gone { path } => w.set_baseline(path, None),
+            })
+        })?;
+        for adoption in adoptions {
+            match adoption {
+                Adoption::Same { path, entry, .. } => set(&mut self.baseline, path, entry, ()),
+                Adoption::Gone { path } => drop(self.baseline.remove(path)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the remote side, a batch at a time.
+    pub(crate) fn push(
+        &mut self,
+        actions: Vec<Push>,
+        lap: &mut Lap<'_, '_>,
+    ) -> Result<(), SyncError> {
+        let mut rest = &actions[..];
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(batch_len(rest, BATCH_OPS, BATCH_BYTES));
+            self.push_batch(batch, lap)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn push_batch(&mut self, batch: &[Push], lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
+        let ops: Vec<Op> = batch.iter().map(op).collect();
+        let top = lap.workspace.top();
+        let report = &mut *lap.report;
+        let sent_bytes = &mut lap.summary.sent_bytes;
+        let outcomes = self.remote.push(
+            &ops,
+            &mut |index| {
+                let path = batch[index].path();
+                top.parent_of(path)?.open_file(path.name())
+            },
+            &mut |bytes| {
+                *sent_bytes += bytes;
+                report(Event::Sent(bytes));
+            },
+        )?;
+        let done: Vec<(&Push, Version)> = batch
+            .iter()
+            .zip(&outcomes)
+            .filter_map(|(action, outcome)| match outcome {
+                Outcome::Done(version) => Some((action, *version)),
+                Outcome::Refused(_) => None,
+            })
+            .collect();
+        self.record_pushed(&done)?;
+        for (action, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Done(_) => {
+                    let deed = match action {
+                        Action::Put { .. } | Action::SetMeta { .. } => Deed::Pushed,
+                        Action::Delete { .. } => Deed::PushedDelete,
+                        Action::Move { .. } => Deed::PushedMove,
+                    };
+                    lap.did(deed, action.path());
+                }
+                Outcome::Refused(refusal) => lap.refused(action.path(), refusal),
+            }
+        }
+        Ok(())
+    }
+
+    fn record_pushed(&mut self, done: &[(&Push, Version)]) -> rusqlite::Result<()> {
+        let own_versions = self.remote.knows_hashes();
+        for (action, version) in done {
+            match action {
+                Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {
+                    set(&mut self.baseline, path, entry, ());
+                    set(&mut self.remote_tree, path, entry, *version);
+                }
+                Action::Delete { path, .. } => {
+                    self.baseline.remove(path);
+                    self.remote_tree.remove(path);
+                }
+                Action::Move { from, to, .. } => {
+                    relocate(&mut self.baseline, from, to);
+                    relocate(&mut self.remote_tree, from, to);
+                    // An appliance gives all that moves the version of the move; a foreign server's
+                    // versions are made of size and time, which don't move.
+                    if own_versions && let Some(node) = self.remote_tree.get_mut(to) {
+                        retag(node, *version);
+                    }
+                }
+            }
+        }
+        let (baseline, remote) = (&self.baseline, &self.remote_tree);
+        self.state.write(|w| {
+            for (action, version) in done {
+                match action {
+                    Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {
+                        w.set_baseline(path, Some(entry))?;
+                        w.set_remote(path, Some((entry, *version)))?;
+                    }
+                    Action::Delete { path, .. } => {
+                        w.set_baseline(path, None)?;
+                        w.set_remote(path, None)?;
+                    }
+                    Action::Move { from, moved, .. } => {
+                        w.set_baseline(from, None)?;
+                        w.set_remote(from, None)?;
+                        for (_, path, _) in moved {
+                            if let Some(entry) = baseline.get(path).and_then(Node::entry) {
+                                w.set_baseline(path, Some(&entry))?;
+                            }
+                            if let Some(node) = remote.get(path)
+                                && let (Some(entry), Some(version)) = (node.entry(), node.tag())
+                            {
+                                w.set_remote(path, Some((&entry, *version)))?;
+                            }
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Moves local edits out of the way of the remote's.
+    pub(crate) fn move_aside(
+        &mut self,
+        asides: &[Aside<Seen>],
+        lap: &mut Lap<'_, '_>,
+    ) -> Result<(), SyncError> {
+        for aside in asides {
+            match lap.workspace.move_aside(&aside.path) {
+                Ok(Some(copy)) => {
+                    if let Some(local) = &mut self.local {
+                        relocate(local, &aside.path, &copy);
+                    }
+                    lap.conflict(&aside.path, copy);
+                }
+                // Somebody else moved or deleted it meanwhile.
+                Ok(None) => lap.again = true,
+                Err(error) => lap.trouble(&aside.path, &error),
+            }
+        }
+        // The copies are to be pushed, in the next lap.
+        lap.again |= !asides.is_empty();
+        Ok(())
+    }
+}
+
+impl Lap<'_, '_> {
+    pub(crate) fn did(&mut self, deed: Deed, path: &RelPath) {
+        self.summary.count(deed);
+        (self.report)(Event::Did(deed, path));
+    }
+
+    pub(crate) fn conflict(&mut self, path: &RelPath, copy: RelPath) {
+        (self.report)(Event::Conflict(path, &copy));
+        self.summary.conflicts.push((path.clone(), copy));
+        self.again = true;
+    }
+
+    pub(crate) fn trouble(&mut self, path: &RelPath, error: &io::Error) {
+        // Nothing is more common, and the system's words for it are the poorest.
+        let what = match error.kind() {
+            io::ErrorKind::StorageFull => "the disk of this computer is full".to_owned(),
+            _ => error.to_string(),
+        };
+        self.problem(path, Trouble::Failed(what));
+    }
+
+    pub(crate) fn problem(&mut self, path: &RelPath, what: Trouble) {
+        let problem = Problem {
+            path: path.clone(),
+            what,
+        };
+        (self.report)(Event::Trouble(&problem));
+        self.summary.problems.push(problem);
+    }
+
+    /// What becomes of an operation, or a want, that the remote refused.
+    pub(crate) fn refused(&mut self, path: &RelPath, refusal: Refusal) {
+        match refusal {
+            // The look was old; the next lap's is new.
+            Refusal::Changed | Refusal::NoParent | Refusal::NotEmpty | Refusal::BadContent => {
+                self.again = true;
+            }
+            Refusal::Name(why) => self.problem(path, Trouble::CannotHold(why)),
+            Refusal::NoSpace | Refusal::Denied | Refusal::NotNow | Refusal::Failed(_) => {
+                self.problem(path, Trouble::Failed(refusal.to_string()));
+            }
+        }
+    }
+}
+
+/// How many of these actions go together.
+pub(crate) fn batch_len<H, T>(actions: &[Action<H, T>], ops_max: usize, bytes_max: u64) -> usize {
+    let mut bytes = 0;
+    let fits = |action: &&Action<H, T>| {
+        if let Action::Put {
+            entry: Entry::File(file),
+            ..
+        } = action
+        {
+            bytes += file.size;
+        }
+        bytes <= bytes_max
+    };
+    actions.iter().take(ops_max).take_while(fits).count().max(1)
+}
+
+fn op(action: &Push) -> Op {
+    match action {
+        Action::Put {
+            path,
+            entry,
+            replaces,
+            ..
+        } => {
+            let path = path.clone();
+            let expect = replaces.map_or(Expect::Absent, Expect::Version);
+            match entry {
+                Entry::File(file) => Op::Put {
+                    path,
+                    expect,
+                    file: *file,
+                },
+                Entry::Folder => Op::MakeFolder { path },
+                Entry::Symlink(target) => Op::Symlink {
+                    path,
+                    expect,
+                    target: target.clone(),
+                },
+            }
+        }
+        Action::SetMeta {
+            path, entry, there, ..
+        } => {
+            let Entry::File(file) = entry else {
+                unreachable!("only files have bits to set")
+            };
+            Op::SetMeta {
+                path: path.clone(),
+                expect: *there,
+                mtime: file.mtime,
+                executable: file.executable,
+            }
+        }
+        Action::Delete { path, there, .. } => Op::Delete {
+            path: path.clone(),
+            expect: *there,
+        },
+        Action::Move {
+            from, to, there, ..
+        } => Op::Move {
+            from: from.clone(),
+            expect: *there,
+            to: to.clone(),
+        },
+    }
+}
+
+/// Moves a node within a tree.
+pub(crate) fn relocate<T>(tree: &mut Folder<T>, from: &RelPath, to: &RelPath) {
+    if let Some(node) = tree.remove(from) {
+        drop(tree.insert(to, node));
+    }
+}
+
+fn retag(node: &mut Node<Version>, version: Version) {
+    match node {
+        Node::File(_, tag) | Node::Symlink(_, tag) => *tag = version,
+        Node::Folder(folder, tag) => {
+            *tag = version;
+            folder
+                .children
+                .values_mut()
+                .for_each(|child| retag(child, version));
+        }
+        Node::Unknown(_) => {}
+    }
+}
+
+/// What a plan assumes of a local entry, from the tree that it was made of.
+pub(crate) fn expected<'a>(entry: Option<&'a Entry>, seen: Option<Seen>) -> Option<Expected<'a>> {
+    Some(Expected {
+        entry: entry?,
+        seen: seen?,
+    })
+}

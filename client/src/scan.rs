@@ -1,0 +1,225 @@
+//! Looking at the local folder: what is there, with the hash of every file.
+//!
+//! A file is read only where its size, mtime, ctime or inode isn't as it was when it was hashed, or
+//! where that hash was taken so soon after the file was written that a second write could have left
+//! all four the same (git calls such an entry "racily clean").
+
+use crate::ignores::Rules;
+use crate::state::{Hashed, Print};
+use raspbox_beneath::{Folder as OpenFolder, Kind, Stat, Top, absent};
+use raspbox_core::tree::{Folder, Node, Unknown};
+use raspbox_protocol::digest::Hasher;
+use raspbox_protocol::{Digest, File, LinkTarget, Mtime, RelPath};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::time::Duration;
+
+/// The coarsest step in which a filesystem keeps times: FAT's two seconds.
+pub const GRANULARITY_MAX: Duration = Duration::from_secs(2);
+
+/// How often a file that changes while it is read is read again before it counts as busy.
+const READS_MAX: usize = 3;
+
+/// As much as is read at once: large enough that the call costs nothing, small enough for a cache.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// What the local side knows of an entry besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// What it looked like.
+    pub print: Print,
+    /// Whether its hash may be believed for as long as it looks the same.
+    pub settled: bool,
+}
+
+/// The local side.
+pub type LocalTree = Folder<Seen>;
+
+/// Looks at a folder.
+pub struct Scanner<'a> {
+    /// The folder.
+    pub top: &'a Top,
+    /// What isn't synced.
+    pub rules: &'a Rules,
+    /// What was known of a path at the last scan.
+    pub known: &'a dyn Fn(&RelPath) -> Option<Hashed>,
+    /// The clock when the scan began.
+    pub now: Mtime,
+    /// Told of each file that had to be read: its size in bytes.
+    pub reading: &'a mut dyn FnMut(&RelPath, u64),
+    /// Hashes that were taken, for the cache.
+    pub fresh: Vec<(RelPath, Hashed)>,
+    /// Names that can't be synced, where, and why.
+    pub unsyncable: Vec<(String, String)>,
+}
+
+impl Scanner<'_> {
+    /// Everything.
+    ///
+    /// # Errors
+    /// Where the top itself can't be read.
+    pub fn all(&mut self) -> io::Result<LocalTree> {
+        let folder = self.top.folder(None)?;
+        self.children(&folder, None)
+    }
+
+    /// What stands at one path now, with everything below; `None` where nothing does, or nothing
+    /// that is synced.
+    pub fn at(&mut self, path: &RelPath) -> Option<Node<Seen>> {
+        let parent = match self.top.parent_of(path) {
+            Ok(parent) => parent,
+            Err(error) if absent(&error) => return None,
+            Err(error) => return Some(unreadable(&error)),
+        };
+        self.node(&parent, OsStr::new(path.name()), path)
+    }
+
+    /// What is in an open folder.
+    fn children(&mut self, folder: &OpenFolder, at: Option<&RelPath>) -> io::Result<LocalTree> {
+        let mut found = Folder::default();
+        for name in folder.names()? {
+            match child(at, &name) {
+                Ok(path) => match self.node(folder, &name, &path) {
+                    Some(node) => drop(found.children.insert(path.name().into(), node)),
+                    // Vanished or ignored; the latter keeps the folder from being removed.
+                    None => found.holds_unsynced = true,
+                },
+                // Our own folder is nobody's business.
+                Err(raspbox_protocol::PathError::Reserved) => {}
+                Err(error) => {
+                    found.holds_unsynced = true;
+                    let place = at.map_or_else(String::new, |at| format!("{at}/"));
+                    let shown = name.to_string_lossy().escape_debug().to_string();
+                    self.unsyncable.push((place + &shown, error.to_string()));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn node(&mut self, parent: &OpenFolder, name: &OsStr, path: &RelPath) -> Option<Node<Seen>> {
+        let stat = match parent.stat(name) {
+            Ok(stat) => stat?,
+            Err(error) => return Some(unreadable(&error)),
+        };
+        if self.rules.skip(path, stat.kind == Kind::Folder) {
+            return None;
+        }
+        let seen = Seen {
+            print: Print::from(&stat),
+            settled: true,
+        };
+        match stat.kind {
+            Kind::File => self.file(parent, name, path, &stat),
+            Kind::Folder => match self.open(path).and_then(|f| self.children(&f, Some(path))) {
+                Ok(folder) => Some(Node::Folder(folder, seen)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => Some(unreadable(&error)),
+            },
+            Kind::Symlink => Some(match parent.read_symlink(name).map(OsString::into_string) {
+                Ok(Ok(target)) => match LinkTarget::parse(&target) {
+                    Ok(target) => Node::Symlink(target, seen),
+                    Err(error) => Node::Unknown(Unknown::Unsyncable(error.to_string())),
+                },
+                Ok(Err(_)) => Node::Unknown(Unknown::Unsyncable("its target is not UTF-8".into())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+                Err(error) => unreadable(&error),
+            }),
+            Kind::Special => Some(Node::Unknown(Unknown::Special)),
+        }
+    }
+
+    fn open(&self, path: &RelPath) -> io::Result<OpenFolder> {
+        self.top.folder(Some(path))
+    }
+
+    fn file(
+        &mut self,
+        parent: &OpenFolder,
+        name: &OsStr,
+        path: &RelPath,
+        stat: &Stat,
+    ) -> Option<Node<Seen>> {
+        let print = Print::from(stat);
+        if let Some(known) = (self.known)(path)
+            && known.settled
+            && known.print == print
+        {
+            let seen = Seen {
+                print,
+                settled: true,
+            };
+            return Some(Node::File(as_file(stat, known.digest), seen));
+        }
+        (self.reading)(path, stat.size);
+        match read_file(parent, name) {
+            Ok(Some((stat, digest))) => {
+                let hashed = Hashed {
+                    print: Print::from(&stat),
+                    digest,
+                    settled: is_settled(stat.mtime, self.now),
+                };
+                self.fresh.push((path.clone(), hashed));
+                let seen = Seen {
+                    print: hashed.print,
+                    settled: hashed.settled,
+                };
+                Some(Node::File(as_file(&stat, digest), seen))
+            }
+            Ok(None) => Some(Node::Unknown(Unknown::Busy)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(unreadable(&error)),
+        }
+    }
+}
+
+/// Whether a file with this mtime can't have been written again within the same step of the
+/// filesystem's clock after `now`.
+#[must_use]
+pub fn is_settled(mtime: Mtime, now: Mtime) -> bool {
+    let granularity = i64::try_from(GRANULARITY_MAX.as_nanos()).expect("two seconds fit");
+    mtime.0 < now.0.saturating_sub(granularity)
+}
+
+/// Hashes a file; `None` where it kept changing meanwhile.
+///
+/// # Errors
+/// Where it can't be read.
+pub fn read_file(parent: &OpenFolder, name: &OsStr) -> io::Result<Option<(Stat, Digest)>> {
+    let mut piece = vec![0; PIECE_BYTES];
+    for _ in 0..READS_MAX {
+        let mut file = parent.open_file(name)?;
+        let before = Stat::of(&file)?;
+        let mut hasher = Hasher::new();
+        loop {
+            match file.read(&mut piece)? {
+                0 => break,
+                len => hasher.update(&piece[..len]),
+            }
+        }
+        let after = Stat::of(&file)?;
+        if Print::from(&before) == Print::from(&after) && hasher.len_bytes() == after.size {
+            return Ok(Some((after, hasher.digest())));
+        }
+    }
+    Ok(None)
+}
+
+/// The path of a name as the disk has it.
+fn child(at: Option<&RelPath>, name: &OsStr) -> Result<RelPath, raspbox_protocol::PathError> {
+    let name = name.to_str().ok_or(raspbox_protocol::PathError::NotUtf8)?;
+    RelPath::child(at, name)
+}
+
+fn as_file(stat: &Stat, digest: Digest) -> File {
+    File {
+        digest,
+        size: stat.size,
+        mtime: stat.mtime,
+        executable: stat.executable,
+    }
+}
+
+fn unreadable<T>(error: &io::Error) -> Node<T> {
+    Node::Unknown(Unknown::Unreadable(error.to_string()))
+}

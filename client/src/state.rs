@@ -1,0 +1,588 @@
+//! What a workstation remembers of one pairing, in SQLite.
+//!
+//! Three tables of paths: `baseline`, the state on which both sides last agreed; `remote`, what the
+//! other side had at the last look, with the cursor of that look; `print`, the hash cache. Losing
+//! all of it is an empty baseline, and an older copy of it is an older baseline: neither loses a
+//! file, so SQLite need not sync at every commit (`synchronous = NORMAL`).
+//!
+//! A row is written only after what it says is durable on the side that it speaks of.
+
+use crate::remote::RemoteTree;
+use raspbox_core::tree::{Folder, Node};
+use raspbox_protocol::info::DriveId;
+use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The number of the tables' shape; an older one is migrated, a newer one refused.
+const FORMAT: i64 = 1;
+
+/// The database of one pairing.
+#[derive(Debug)]
+pub struct State {
+    db: Connection,
+    /// SQLite's own count of other connections' changes.
+    data_version: i64,
+}
+
+/// Why a state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// SQLite failed.
+    #[error(
+        "cannot use the sync state {path}: {source}. If it is damaged, delete it: nothing is lost, the next sync compares everything anew"
+    )]
+    Sqlite {
+        /// The database file.
+        path: String,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// A newer raspbox wrote it.
+    #[error("the sync state {path} was written by a newer raspbox (format {found})")]
+    Newer {
+        /// The database file.
+        path: String,
+        /// Its format.
+        found: i64,
+    },
+}
+
+/// What a file looked like when it was hashed: the key of the hash cache, and what a replacement
+/// looks for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Print {
+    /// The length in bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: i64,
+    /// Nanoseconds since 1970.
+    pub ctime: i64,
+    /// The file's number on its filesystem.
+    pub inode: u64,
+}
+
+impl Print {
+    /// Whether both are the same file in the same state, as far as a rename leaves it the same
+    /// (which changes the ctime).
+    #[must_use]
+    pub fn same_but_moved(&self, other: &Print) -> bool {
+        (self.size, self.mtime, self.inode) == (other.size, other.mtime, other.inode)
+    }
+}
+
+impl From<&raspbox_beneath::Stat> for Print {
+    fn from(stat: &raspbox_beneath::Stat) -> Print {
+        Print {
+            size: stat.size,
+            mtime: stat.mtime.0,
+            ctime: stat.ctime.0,
+            inode: stat.inode,
+        }
+    }
+}
+
+/// One row of the hash cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hashed {
+    /// What it looked like.
+    pub print: Print,
+    /// The hash of its content.
+    pub digest: Digest,
+    /// Whether the file was older than its filesystem's granularity when it was hashed, so that a
+    /// later write can't have left the print the same.
+    pub settled: bool,
+}
+
+impl State {
+    /// Opens the database of a pairing, making it where there is none.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn open(path: &Path) -> Result<State, StateError> {
+        let named = |source| StateError::Sqlite {
+            path: path.display().to_string(),
+            source,
+        };
+        let mut db = Connection::open(path).map_err(named)?;
+        let found = prepare(&mut db).map_err(named)?;
+        if found > FORMAT {
+            return Err(StateError::Newer {
+                path: path.display().to_string(),
+                found,
+            });
+        }
+        let mut state = State {
+            db,
+            data_version: 0,
+        };
+        state.changed_elsewhere().map_err(named)?;
+        Ok(state)
+    }
+
+    /// The drive that the folder was last synced with.
+    ///
+    /// # Errors
+    /// Where SQLite fails; so for all methods.
+    pub fn drive(&self) -> rusqlite::Result<Option<DriveId>> {
+        Ok(self.meta("drive")?.and_then(|text| text.parse().ok()))
+    }
+
+    /// The cursor of the last look.
+    pub fn cursor(&self) -> rusqlite::Result<Option<Cursor>> {
+        Ok(self.meta("cursor")?.and_then(|text| text.parse().ok()))
+    }
+
+    /// Whether another process has written since this was last asked.
+    pub fn changed_elsewhere(&mut self) -> rusqlite::Result<bool> {
+        let now: i64 = self
+            .db
+            .query_row("PRAGMA data_version", [], |row| row.get(0))?;
+        Ok(std::mem::replace(&mut self.data_version, now) != now)
+    }
+
+    /// The baseline, but for paths that `skip` names.
+    pub fn baseline(&self, skip: &dyn Fn(&RelPath, bool) -> bool) -> rusqlite::Result<Folder<()>> {
+        let mut statement = self
+            .db
+            .prepare("SELECT path, kind, size, mtime, executable, digest, target FROM baseline")?;
+        load(
+            statement.query_map([], |row| Ok((row.get(0)?, entry(row)?, ())))?,
+            skip,
+        )
+    }
+
+    /// The remote tree as of the last look, but for paths that `skip` names.
+    pub fn remote(&self, skip: &dyn Fn(&RelPath, bool) -> bool) -> rusqlite::Result<RemoteTree> {
+        let mut statement = self.db.prepare(
+            "SELECT path, kind, size, mtime, executable, digest, target, version FROM remote",
+        )?;
+        let rows = statement.query_map([], |row| {
+            Ok((
+                row.get(0)?,
+                entry(row)?,
+                Version(row.get::<_, i64>(7)?.cast_unsigned()),
+            ))
+        })?;
+        load(rows, skip)
+    }
+
+    /// All cached hashes.
+    pub fn all_hashed(&self) -> rusqlite::Result<HashMap<RelPath, Hashed>> {
+        let mut statement = self
+            .db
+            .prepare("SELECT size, mtime, ctime, inode, digest, settled, path FROM print")?;
+        let mut rows = statement.query([])?;
+        let mut all = HashMap::new();
+        while let Some(row) = rows.next()? {
+            if let Ok(path) = RelPath::parse(row.get_ref(6)?.as_str()?) {
+                all.insert(path, hashed(row)?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether any entry of either side, as last recorded, has this content.
+    pub fn knows_content(&self, digest: &Digest) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM baseline WHERE digest = ?1)
+                     OR EXISTS (SELECT 1 FROM remote WHERE digest = ?1)",
+            )?
+            .query_row([digest.as_bytes()], |row| row.get(0))
+    }
+
+    /// Where a file that a crash left in the staging folder belongs.
+    pub fn placing(&self, staged: &str) -> rusqlite::Result<Option<RelPath>> {
+        let path: Option<String> = self
+            .db
+            .prepare_cached("SELECT path FROM placing WHERE staged = ?1")?
+            .query_row([staged], |row| row.get(0))
+            .optional()?;
+        Ok(path.and_then(|path| RelPath::parse(&path).ok()))
+    }
+
+    /// Writes all that `write` does, or nothing of it.
+    pub fn write<T>(
+        &mut self,
+        write: impl FnOnce(&Writer<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let writer = Writer {
+            tx: self.db.transaction()?,
+        };
+        let value = write(&writer)?;
+        writer.tx.commit()?;
+        Ok(value)
+    }
+
+    fn meta(&self, key: &str) -> rusqlite::Result<Option<String>> {
+        self.db
+            .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+                row.get(0)
+            })
+            .optional()
+    }
+}
+
+/// Changes the state, within one transaction.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    tx: Transaction<'a>,
+}
+
+impl Writer<'_> {
+    /// Remembers the drive.
+    pub fn set_drive(&self, drive: DriveId) -> rusqlite::Result<()> {
+        self.set_meta("drive", &drive.to_string())
+    }
+
+    /// Remembers the position up to which `remote` is known.
+    pub fn set_cursor(&self, cursor: Cursor) -> rusqlite::Result<()> {
+        self.set_meta("cursor", &cursor.to_string())
+    }
+
+    /// Forgets what both sides agreed on and where the look stopped. The hash cache stays.
+    pub fn forget(&self) -> rusqlite::Result<()> {
+        self.tx.execute_batch(
+            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM meta WHERE key = 'cursor'",
+        )
+    }
+
+    /// Both sides agree on this entry (`None`: on nothing, nor on anything below).
+    pub fn set_baseline(&self, path: &RelPath, entry: Option<&Entry>) -> rusqlite::Result<()> {
+        self.clear("baseline", path, entry)?;
+        let Some(entry) = entry else { return Ok(()) };
+        let columns = Columns::of(entry);
+        self.tx
+            .prepare_cached("INSERT OR REPLACE INTO baseline VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![
+                path.as_str(),
+                columns.kind,
+                columns.size,
+                columns.mtime,
+                columns.executable,
+                columns.digest,
+                columns.target
+            ])?;
+        Ok(())
+    }
+
+    /// The remote has this entry (`None`: nothing, nor anything below).
+    pub fn set_remote(
+        &self,
+        path: &RelPath,
+        entry: Option<(&Entry, Version)>,
+    ) -> rusqlite::Result<()> {
+        self.clear("remote", path, entry.map(|(entry, _)| entry))?;
+        let Some((entry, version)) = entry else {
+            return Ok(());
+        };
+        let columns = Columns::of(entry);
+        self.tx
+            .prepare_cached(
+                "INSERT OR REPLACE INTO remote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                path.as_str(),
+                columns.kind,
+                columns.size,
+                columns.mtime,
+                columns.executable,
+                columns.digest,
+                columns.target,
+                version.0.cast_signed()
+            ])?;
+        Ok(())
+    }
+
+    /// The remote has nothing that isn't told anew: before a look at the whole tree.
+    pub fn clear_remote(&self) -> rusqlite::Result<()> {
+        self.tx.execute_batch("DELETE FROM remote")
+    }
+
+    /// Remembers a hash.
+    pub fn set_hashed(&self, path: &RelPath, hashed: &Hashed) -> rusqlite::Result<()> {
+        let print = hashed.print;
+        self.tx
+            .prepare_cached("INSERT OR REPLACE INTO print VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![
+                path.as_str(),
+                print.size.cast_signed(),
+                print.mtime,
+                print.ctime,
+                print.inode.cast_signed(),
+                hashed.digest.as_bytes(),
+                hashed.settled
+            ])?;
+        Ok(())
+    }
+
+    /// Forgets a hash.
+    pub fn forget_hash(&self, path: &RelPath) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("DELETE FROM print WHERE path = ?1")?
+            .execute([path.as_str()])?;
+        Ok(())
+    }
+
+    /// A file in the staging folder is about to change places with this path.
+    pub fn set_placing(&self, staged: &str, path: &RelPath) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("INSERT OR REPLACE INTO placing VALUES (?1, ?2)")?
+            .execute([staged, path.as_str()])?;
+        Ok(())
+    }
+
+    /// Nothing in the staging folder belongs anywhere.
+    pub fn clear_placing(&self) -> rusqlite::Result<()> {
+        self.tx.execute_batch("DELETE FROM placing")
+    }
+
+    /// Removes what stands at or below a path, where `entry` isn't a folder that holds it.
+    fn clear(&self, table: &str, path: &RelPath, entry: Option<&Entry>) -> rusqlite::Result<()> {
+        if entry.is_none() {
+            self.tx
+                .prepare_cached(&format!("DELETE FROM {table} WHERE path = ?1"))?
+                .execute([path.as_str()])?;
+        }
+        if entry != Some(&Entry::Folder) {
+            // '0' is the character after '/'.
+            self.tx
+                .prepare_cached(&format!(
+                    "DELETE FROM {table} WHERE path > ?1 AND path < ?2"
+                ))?
+                .execute([format!("{path}/"), format!("{path}0")])?;
+        }
+        Ok(())
+    }
+
+    fn set_meta(&self, key: &str, value: &str) -> rusqlite::Result<()> {
+        self.tx
+            .execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])?;
+        Ok(())
+    }
+}
+
+/// Sets the connection up and makes the tables; returns the format that was found or made.
+fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 10000",
+    )?;
+    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found != 0 {
+        return Ok(found);
+    }
+    let tx = db.transaction()?;
+    tx.execute_batch(
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+         CREATE TABLE baseline (
+             path TEXT PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER, mtime INTEGER,
+             executable INTEGER, digest BLOB, target TEXT) WITHOUT ROWID;
+         CREATE INDEX baseline_digest ON baseline (digest) WHERE digest IS NOT NULL;
+         CREATE TABLE remote (
+             path TEXT PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER, mtime INTEGER,
+             executable INTEGER, digest BLOB, target TEXT, version INTEGER NOT NULL) WITHOUT ROWID;
+         CREATE INDEX remote_digest ON remote (digest) WHERE digest IS NOT NULL;
+         CREATE TABLE print (
+             path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
+             ctime INTEGER NOT NULL, inode INTEGER NOT NULL, digest BLOB NOT NULL,
+             settled INTEGER NOT NULL) WITHOUT ROWID;
+         CREATE TABLE placing (staged TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID;",
+    )?;
+    tx.pragma_update(None, "user_version", FORMAT)?;
+    tx.commit()?;
+    Ok(FORMAT)
+}
+
+const FILE: i64 = 0;
+const FOLDER: i64 = 1;
+const SYMLINK: i64 = 2;
+
+/// An entry as columns.
+#[derive(Default)]
+struct Columns<'a> {
+    kind: i64,
+    size: Option<i64>,
+    mtime: Option<i64>,
+    executable: Option<bool>,
+    digest: Option<&'a [u8; 32]>,
+    target: Option<&'a str>,
+}
+
+impl Columns<'_> {
+    fn of(entry: &Entry) -> Columns<'_> {
+        match entry {
+            Entry::File(file) => Columns {
+                kind: FILE,
+                size: Some(file.size.cast_signed()),
+                mtime: Some(file.mtime.0),
+                executable: Some(file.executable),
+                digest: Some(file.digest.as_bytes()),
+                target: None,
+            },
+            Entry::Folder => Columns {
+                kind: FOLDER,
+                ..Columns::default()
+            },
+            Entry::Symlink(target) => Columns {
+                kind: SYMLINK,
+                target: Some(target.as_str()),
+                ..Columns::default()
+            },
+        }
+    }
+}
+
+/// Reads a cached hash from columns 0 to 5.
+fn hashed(row: &Row<'_>) -> rusqlite::Result<Hashed> {
+    Ok(Hashed {
+        print: Print {
+            size: row.get::<_, i64>(0)?.cast_unsigned(),
+            mtime: row.get(1)?,
+            ctime: row.get(2)?,
+            inode: row.get::<_, i64>(3)?.cast_unsigned(),
+        },
+        digest: Digest::from_bytes(row.get(4)?),
+        settled: row.get(5)?,
+    })
+}
+
+/// Reads an entry from columns 1 to 6.
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    match row.get(1)? {
+        FILE => Ok(Entry::File(File {
+            size: row.get::<_, i64>(2)?.cast_unsigned(),
+            mtime: Mtime(row.get(3)?),
+            executable: row.get(4)?,
+            digest: Digest::from_bytes(row.get(5)?),
+        })),
+        FOLDER => Ok(Entry::Folder),
+        kind => {
+            let target: String = row.get(6)?;
+            LinkTarget::parse(&target)
+                .ok()
+                .filter(|_| kind == SYMLINK)
+                .map(Entry::Symlink)
+                .ok_or(rusqlite::Error::IntegralValueOutOfRange(1, kind))
+        }
+    }
+}
+
+/// Makes a tree of rows in any order.
+fn load<T: Clone>(
+    rows: impl Iterator<Item = rusqlite::Result<(String, Entry, T)>>,
+    skip: &dyn Fn(&RelPath, bool) -> bool,
+) -> rusqlite::Result<Folder<T>> {
+    let mut entries = Vec::new();
+    for row in rows {
+        let (path, entry, tag) = row?;
+        if let Ok(path) = RelPath::parse(&path) {
+            entries.push((path, entry, tag));
+        }
+    }
+    // SQLite's order has "a-b" between "a" and "a/b"; a tree wants a folder before what is in it.
+    entries.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+    let mut tree = Folder::default();
+    for (path, entry, tag) in entries {
+        if !skip(&path, entry == Entry::Folder) {
+            // What is below a skipped folder finds no parent, and is skipped with it.
+            drop(tree.insert(&path, Node::new(entry, tag)));
+        }
+    }
+    Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Hashed, Print, State};
+    use raspbox_protocol::{Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text).expect("a good path")
+    }
+
+    fn file(content: &[u8]) -> Entry {
+        Entry::File(File {
+            digest: Digest::of(content),
+            size: content.len() as u64,
+            mtime: Mtime(-5),
+            executable: true,
+        })
+    }
+
+    #[test]
+    fn what_is_written_is_there_after_opening_again() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let db = dir.path().join("sync.db");
+        let link = Entry::Symlink(LinkTarget::parse("x").expect("a target"));
+        let mut state = State::open(&db).expect("open");
+        state
+            .write(|w| {
+                w.set_baseline(&path("a-b"), Some(&link))?;
+                w.set_baseline(&path("a"), Some(&Entry::Folder))?;
+                w.set_baseline(&path("a/f"), Some(&file(b"f")))?;
+                w.set_remote(&path("a"), Some((&Entry::Folder, Version(u64::MAX))))
+            })
+            .expect("write");
+        let state = State::open(&db).expect("open again");
+        let tree = state.baseline(&|_, _| false).expect("read");
+        assert_eq!(tree.count(), 3);
+        assert_eq!(
+            tree.get(&path("a/f")).and_then(|n| n.entry()),
+            Some(file(b"f"))
+        );
+        assert_eq!(tree.get(&path("a-b")).and_then(|n| n.entry()), Some(link));
+        let remote = state.remote(&|_, _| false).expect("read");
+        assert_eq!(
+            remote.get(&path("a")).and_then(|n| n.tag()),
+            Some(&Version(u64::MAX))
+        );
+        assert!(state.knows_content(&Digest::of(b"f")).expect("read"));
+        let without = state
+            .baseline(&|path, folder| folder && path.name() == "a")
+            .expect("read");
+        assert_eq!(without.count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_goes_takes_what_is_in_it() {
+        let mut state = State::open(std::path::Path::new(":memory:")).expect("open");
+        let paths = ["a", "a/f", "a-b", "a0"].map(path);
+        state
+            .write(|w| {
+                w.set_baseline(&paths[0], Some(&Entry::Folder))?;
+                paths[1..]
+                    .iter()
+                    .try_for_each(|p| w.set_baseline(p, Some(&file(b"f"))))?;
+                w.set_baseline(&paths[0], None)
+            })
+            .expect("write");
+        let tree = state.baseline(&|_, _| false).expect("read");
+        assert_eq!(
+            tree.children.keys().map(|k| &**k).collect::<Vec<_>>(),
+            ["a-b", "a0"]
+        );
+    }
+
+    #[test]
+    fn the_hash_cache_keeps_what_it_was_told() {
+        let mut state = State::open(std::path::Path::new(":memory:")).expect("open");
+        let print = Print {
+            size: u64::MAX,
+            mtime: -1,
+            ctime: 2,
+            inode: 3,
+        };
+        let hashed = Hashed {
+            print,
+            digest: Digest::of(b"x"),
+            settled: true,
+        };
+        state
+            .write(|w| w.set_hashed(&path("a"), &hashed))
+            .expect("write");
+        let all = state.all_hashed().expect("read");
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), [(path("a"), hashed)]);
+    }
+}
