@@ -36,6 +36,8 @@ impl Disk {
     /// Finds out by the filesystem's type.
     pub(crate) fn of(top: &Folder) -> io::Result<Disk> {
         let FsType(magic) = fstatfs(top)?.filesystem_type();
+        // On a 32-bit system the number is an i32.
+        #[allow(clippy::useless_conversion)]
         Ok(Disk::from_magic(i64::from(magic)))
     }
 

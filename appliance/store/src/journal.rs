@@ -220,7 +220,9 @@ impl<'c> Tx<'c> {
         set_meta(self.db, "seq", self.seq.get().cast_signed())?;
         // Counting is a walk over an index; for one tombstone at a time, now and then is enough.
         let every = 1_000;
-        if self.buried.get() >= every || (self.buried.get() > 0 && self.seq.get() % 256 == 0) {
+        if self.buried.get() >= every
+            || (self.buried.get() > 0 && self.seq.get().is_multiple_of(256))
+        {
             prune_tombstones(self.db, TOMBSTONES_MAX)?;
         }
         let cursor = read_cursor(self.db)?;

@@ -226,7 +226,7 @@ impl Scan<'_> {
 
     fn changed(&mut self) -> Result<(), StoreError> {
         self.changes += 1;
-        if self.renew && self.changes % RENEW_EVERY == 0 {
+        if self.renew && self.changes.is_multiple_of(RENEW_EVERY) {
             self.tx.renew()?;
         }
         Ok(())
