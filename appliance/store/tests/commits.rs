@@ -57,7 +57,9 @@ fn a_known_commit_is_read_to_its_end() {
     let bytes = stream(&[put("a", ABSENT, "one")]);
     my.try_commit(1, &bytes).expect("a commit");
     let mut input = bytes.as_slice();
-    my.store().commit(id(1), &by(), &|_| true, &mut input).expect("again");
+    my.store()
+        .commit(id(1), &by(), &|_| true, &mut input)
+        .expect("again");
     assert!(input.is_empty());
 }
 
@@ -76,11 +78,17 @@ fn what_was_done_is_found_done() {
     let my = Box::new();
     let a = my.put("a", "one").expect("put");
     assert_eq!(my.one(1, put("a", ABSENT, "one")), Outcome::Done(a));
-    assert_eq!(my.one(2, put("a", at(Version(99)), "one")), Outcome::Done(a));
+    assert_eq!(
+        my.one(2, put("a", at(Version(99)), "one")),
+        Outcome::Done(a)
+    );
     my.one(3, mkdir("d"));
     let d = my.version("d");
     assert_eq!(my.one(4, mkdir("d")), Outcome::Done(d));
-    assert!(matches!(my.one(5, delete("never", Version(7))), Outcome::Done(_)));
+    assert!(matches!(
+        my.one(5, delete("never", Version(7))),
+        Outcome::Done(_)
+    ));
     let Outcome::Done(moved) = my.one(6, mv("a", a, "d/a")) else {
         panic!("moved");
     };
@@ -136,7 +144,10 @@ fn what_is_not_as_expected_is_refused() {
         let outcome = my.one(n, op.clone());
         assert_eq!(outcome, expected, "{op:?}");
     }
-    assert!(matches!(my.one(2, mv("d", d, "d/y")), Outcome::Refused(Refusal::Name(_))));
+    assert!(matches!(
+        my.one(2, mv("d", d, "d/y")),
+        Outcome::Refused(Refusal::Name(_))
+    ));
     assert_eq!((my.tree(), my.versions()), before);
     assert_eq!((my.staged(), my.version("b")), (0, b));
     my.check_tree();
@@ -172,7 +183,9 @@ fn who_may_not_is_refused() {
     let ops = [put("a", ABSENT, "one"), mkdir("d")];
     let bytes = stream(&ops);
     let may = |op: &Op| matches!(op, Op::MakeFolder { .. });
-    my.store().commit(id(1), &by(), &may, &mut bytes.as_slice()).expect("a commit");
+    my.store()
+        .commit(id(1), &by(), &may, &mut bytes.as_slice())
+        .expect("a commit");
     let outcomes = my.store().outcome(id(1)).expect("an answer");
     let expected = vec![refused(Refusal::Denied), Outcome::Done(Version(1))];
     assert_eq!(outcomes, Some(expected));
@@ -186,7 +199,9 @@ fn a_full_drive_refuses_puts_and_nothing_else() {
     };
     let store = Store::open(dir.path(), options).expect("opens");
     let bytes = stream(&[put("a", ABSENT, "one"), mkdir("d")]);
-    store.commit(id(1), &by(), &|_| true, &mut bytes.as_slice()).expect("a commit");
+    store
+        .commit(id(1), &by(), &|_| true, &mut bytes.as_slice())
+        .expect("a commit");
     let expected = vec![refused(Refusal::NoSpace), Outcome::Done(Version(1))];
     assert_eq!(store.outcome(id(1)).expect("an answer"), Some(expected));
 }
@@ -239,7 +254,10 @@ fn streams_that_break_the_rules_apply_nothing() {
     let cases: Vec<(&str, Vec<Vec<CommitFrame>>)> = vec![
         ("data first", vec![data(), end(0)]),
         ("data after a mkdir", vec![mkdir("d"), data(), end(1)]),
-        ("too much data", vec![put("a", ABSENT, "one"), data(), end(1)]),
+        (
+            "too much data",
+            vec![put("a", ABSENT, "one"), data(), end(1)],
+        ),
         ("too few ops", vec![mkdir("d"), end(2)]),
         ("too many ops", vec![mkdir("d"), end(0)]),
         ("more after the end", vec![mkdir("d"), end(1), end(1)]),
@@ -250,7 +268,10 @@ fn streams_that_break_the_rules_apply_nothing() {
     }
     let mut garbage = stream(&[mkdir("d")]);
     garbage[0] = 99;
-    assert!(matches!(my.try_commit(1, &garbage), Err(StoreError::Request(_))));
+    assert!(matches!(
+        my.try_commit(1, &garbage),
+        Err(StoreError::Request(_))
+    ));
     assert_eq!((my.tree().len(), my.staged()), (0, 0));
 }
 
@@ -278,7 +299,9 @@ fn a_connection_that_breaks_after_the_end_breaks_nothing() {
     }
     let my = Box::new();
     let bytes = stream(&[mkdir("d")]);
-    let result = my.store().commit(id(1), &by(), &|_| true, &mut Broken(&bytes));
+    let result = my
+        .store()
+        .commit(id(1), &by(), &|_| true, &mut Broken(&bytes));
     assert!(result.is_ok());
     let cut = &bytes[..bytes.len() - 1];
     let result = my.store().commit(id(2), &by(), &|_| true, &mut Broken(cut));
@@ -293,15 +316,27 @@ fn what_others_wrote_meanwhile_is_not_what_was_expected() {
     assert_eq!(my.one(1, put("a", at(a), "two")), refused(Refusal::Changed));
     assert_eq!(my.on_disk("a").as_deref(), Some("by hand"));
     let by_hand = my.version("a");
-    assert!(matches!(my.one(2, put("a", at(by_hand), "two")), Outcome::Done(_)));
+    assert!(matches!(
+        my.one(2, put("a", at(by_hand), "two")),
+        Outcome::Done(_)
+    ));
     assert!(my.keeps("a", "by hand"));
     std::fs::write(my.at("new"), "by hand").expect("write");
-    assert_eq!(my.one(3, put("new", ABSENT, "x")), refused(Refusal::Changed));
+    assert_eq!(
+        my.one(3, put("new", ABSENT, "x")),
+        refused(Refusal::Changed)
+    );
     std::fs::create_dir(my.at("made")).expect("mkdir");
     std::fs::write(my.at("made/in it"), "by hand").expect("write");
-    assert!(matches!(my.one(4, put("made/x", ABSENT, "x")), Outcome::Done(_)));
+    assert!(matches!(
+        my.one(4, put("made/x", ABSENT, "x")),
+        Outcome::Done(_)
+    ));
     std::fs::remove_file(my.at("new")).expect("remove");
-    assert!(matches!(my.one(5, put("new", ABSENT, "x")), Outcome::Done(_)));
+    assert!(matches!(
+        my.one(5, put("new", ABSENT, "x")),
+        Outcome::Done(_)
+    ));
     my.check_tree();
 }
 
@@ -317,7 +352,10 @@ fn a_file_that_is_a_folder_now_and_the_other_way_round() {
     std::fs::remove_dir_all(my.at("d")).expect("remove");
     std::fs::write(my.at("d"), "new").expect("write");
     assert_eq!(my.one(1, put("a", at(a), "two")), refused(Refusal::Changed));
-    assert_eq!(my.one(2, put("d/x", ABSENT, "two")), refused(Refusal::NoParent));
+    assert_eq!(
+        my.one(2, put("d/x", ABSENT, "two")),
+        refused(Refusal::NoParent)
+    );
     my.check_tree();
 }
 
@@ -341,7 +379,10 @@ fn wanted_versions_are_read_from_their_offset_or_not_at_all() {
     std::fs::write(my.at("a"), "other").expect("write");
     let result = my.store().read_version(&want(version, 0));
     assert!(matches!(result, Err(StoreError::Changed(_))));
-    assert_eq!(my.store().digest(&path("a")).expect("a hash"), Digest::of(b"other"));
+    assert_eq!(
+        my.store().digest(&path("a")).expect("a hash"),
+        Digest::of(b"other")
+    );
 }
 
 #[test]
@@ -361,7 +402,10 @@ fn later_operations_see_what_earlier_ones_did() {
     ];
     let outcomes = my.commit(2, &ops);
     assert_eq!(outcomes[3], refused(Refusal::Changed));
-    let done = outcomes.iter().filter(|o| matches!(o, Outcome::Done(_))).count();
+    let done = outcomes
+        .iter()
+        .filter(|o| matches!(o, Outcome::Done(_)))
+        .count();
     assert_eq!(done, 6, "{outcomes:?}");
     my.check_tree();
 }
