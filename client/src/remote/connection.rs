@@ -353,10 +353,9 @@ impl Transfer {
     /// Where the connection broke.
     pub fn finish_upload(mut self) -> Result<Reply, RemoteError> {
         let who = self.who.clone();
-        // An empty write makes suppaftp treat an empty file as an upload, too: it then waits for
-        // the server's end before it closes, so that no reset overtakes the close_notify.
-        let ended = self.write(&[]).and_then(|_| self.flush());
-        match ended {
+        // Of an empty file the flush makes the handshake. (An empty write would, too, but rustls
+        // then waits for the server to say something, and it need not.)
+        match self.flush() {
             Ok(()) => self.end(),
             Err(error) => self.why_broken(&error).map_err(|_| who.io(&error)),
         }

@@ -67,7 +67,7 @@ impl Appliance {
     pub fn start_with(program: &Path, dir: &Path, extra: &[&str]) -> anyhow::Result<Appliance> {
         std::fs::create_dir_all(dir.join("drive"))?;
         let extra: Vec<OsString> = extra.iter().map(Into::into).collect();
-        let (child, stdout, said) = spawn(program, dir, 0, &extra)?;
+        let (child, stdout, said) = spawn(program, dir, 0, &extra, true)?;
         let password = said.password.context("raspboxd printed no password")?;
         Ok(Appliance {
             program: program.to_owned(),
@@ -116,7 +116,7 @@ impl Appliance {
     /// # Errors
     /// Where it doesn't start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        let (child, stdout, _) = spawn(&self.program, &self.dir, self.port, &self.extra)?;
+        let (child, stdout, _) = spawn(&self.program, &self.dir, self.port, &self.extra, false)?;
         self.child = child;
         self._stdout = stdout;
         Ok(())
@@ -134,7 +134,7 @@ impl Drop for Appliance {
 struct Said {
     port: u16,
     fingerprint: String,
-    /// Only at its first start.
+    /// Printed at the first start alone, then last.
     password: Option<String>,
 }
 
@@ -143,6 +143,7 @@ fn spawn(
     dir: &Path,
     port: u16,
     extra: &[OsString],
+    first: bool,
 ) -> anyhow::Result<(Child, BufReader<ChildStdout>, Said)> {
     let mut child = Command::new(program)
         .args([AS_RASPBOXD, "serve", "--folder"])
@@ -157,7 +158,7 @@ fn spawn(
     let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
     let (mut address, mut fingerprint, mut password) = (None, None, None);
     let mut line = String::new();
-    while address.is_none() || fingerprint.is_none() {
+    while address.is_none() || fingerprint.is_none() || (first && password.is_none()) {
         line.clear();
         if stdout.read_line(&mut line)? == 0 {
             bail!("raspboxd did not start: {}", child.wait()?);
