@@ -1,0 +1,356 @@
+//! A small FTP client that can also misbehave.
+
+use crate::harness::DEADLINE;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
+    SupportedProtocolVersion,
+};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+/// A connection, encrypted or not.
+pub enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+pub struct Client {
+    control: BufReader<Wire>,
+    address: SocketAddr,
+    versions: &'static [&'static SupportedProtocolVersion],
+    protected: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub code: u32,
+    pub text: String,
+}
+
+impl Reply {
+    #[track_caller]
+    pub fn expect(self, code: u32) -> Reply {
+        assert_eq!(self.code, code, "{}", self.text);
+        self
+    }
+}
+
+impl Client {
+    /// Connects and takes the greeting.
+    pub fn connect(address: SocketAddr) -> Client {
+        let mut client = Client::connect_silently(address);
+        client.reply().unwrap().expect(220);
+        client
+    }
+
+    pub fn connect_silently(address: SocketAddr) -> Client {
+        Client {
+            control: BufReader::new(Wire::Plain(connect(address))),
+            address,
+            versions: rustls::ALL_VERSIONS,
+            protected: false,
+        }
+    }
+
+    /// Speaks these versions of TLS only.
+    pub fn speak(&mut self, versions: &'static [&'static SupportedProtocolVersion]) {
+        self.versions = versions;
+    }
+
+    pub fn auth_tls(&mut self) {
+        self.command("AUTH TLS").expect(234);
+        let Wire::Plain(socket) = self.control.get_ref() else {
+            panic!("TLS already");
+        };
+        let socket = socket.try_clone().unwrap();
+        let mut tls = tls(socket, self.versions);
+        tls.conn.complete_io(&mut tls.sock).unwrap();
+        self.control = BufReader::new(Wire::Tls(Box::new(tls)));
+    }
+
+    /// The certificate that the server showed.
+    pub fn certificate(&self) -> Vec<u8> {
+        match self.control.get_ref() {
+            Wire::Plain(_) => panic!("no TLS"),
+            Wire::Tls(tls) => tls.conn.peer_certificates().unwrap()[0].to_vec(),
+        }
+    }
+
+    pub fn log_in(&mut self, user: &str, password: &str) -> Reply {
+        let reply = self.command(&format!("USER {user}"));
+        if reply.code != 331 {
+            return reply;
+        }
+        self.command(&format!("PASS {password}"))
+    }
+
+    /// Encrypts data connections from now on.
+    pub fn protect(&mut self) {
+        self.command("PBSZ 0").expect(200);
+        self.command("PROT P").expect(200);
+        self.protected = true;
+    }
+
+    /// Opens data connections in plain, whatever the server believes.
+    pub fn unprotect(&mut self) {
+        self.protected = false;
+    }
+
+    #[track_caller]
+    pub fn command(&mut self, line: &str) -> Reply {
+        self.send(line);
+        match self.reply() {
+            Ok(reply) => reply,
+            Err(error) => panic!("no reply to {line}: {error}"),
+        }
+    }
+
+    pub fn send(&mut self, line: &str) {
+        let control = self.control.get_mut();
+        control.write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        control.flush().unwrap();
+    }
+
+    pub fn reply(&mut self) -> io::Result<Reply> {
+        let mut text = String::new();
+        loop {
+            let begin = text.len();
+            if self.control.read_line(&mut text)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let line = &text[begin..];
+            let code = line.get(..3).and_then(|code| code.parse().ok());
+            if let (Some(code), Some(" ")) = (code, line.get(3..4)) {
+                return Ok(Reply { code, text });
+            }
+        }
+    }
+
+    /// Whether the server has ended the session.
+    pub fn is_gone(&mut self) -> bool {
+        loop {
+            match self.reply() {
+                Ok(_) => {}
+                Err(error) => return !matches!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    /// Whether the server still answers.
+    pub fn is_served(&mut self) -> bool {
+        let control = self.control.get_mut();
+        let sent = control
+            .write_all(b"NOOP\r\n")
+            .and_then(|()| control.flush());
+        sent.is_ok() && self.reply().is_ok_and(|reply| reply.code == 200)
+    }
+
+    /// Asks for a data connection with EPSV and opens it; TLS begins with the first byte.
+    pub fn open(&mut self) -> Wire {
+        let reply = self.command("EPSV").expect(229);
+        let port = reply.text.rsplit('|').nth(1).unwrap().parse().unwrap();
+        self.open_port(port)
+    }
+
+    /// The same with PASV.
+    pub fn open_passive(&mut self) -> Wire {
+        let reply = self.command("PASV").expect(227);
+        let numbers = reply.text.split(['(', ')']).nth(1).unwrap();
+        let numbers: Vec<u16> = numbers.split(',').map(|n| n.parse().unwrap()).collect();
+        self.open_port(numbers[4] * 256 + numbers[5])
+    }
+
+    fn open_port(&mut self, port: u16) -> Wire {
+        let socket = connect(SocketAddr::new(self.address.ip(), port));
+        if self.protected {
+            Wire::Tls(Box::new(tls(socket, self.versions)))
+        } else {
+            Wire::Plain(socket)
+        }
+    }
+
+    /// Retrieves what a command sends.
+    #[track_caller]
+    pub fn take(&mut self, command: &str) -> Result<Vec<u8>, Reply> {
+        let mut data = self.open();
+        let begun = self.command(command);
+        if begun.code != 150 {
+            return Err(begun);
+        }
+        let mut content = Vec::new();
+        let end = data.read_to_end(&mut content);
+        let reply = self.reply().unwrap();
+        if reply.code != 226 {
+            return Err(reply);
+        }
+        end.unwrap();
+        Ok(content)
+    }
+
+    /// The same as text.
+    #[track_caller]
+    pub fn take_text(&mut self, command: &str) -> String {
+        String::from_utf8(self.take(command).unwrap()).unwrap()
+    }
+
+    /// Sends a content.
+    #[track_caller]
+    pub fn give(&mut self, command: &str, content: &[u8]) -> Reply {
+        let mut data = self.open();
+        let begun = self.command(command);
+        if begun.code != 150 {
+            return begun;
+        }
+        // The server may refuse without reading all of it.
+        let _ = data.write_all(content).and_then(|()| data.flush());
+        data.end();
+        self.reply().unwrap()
+    }
+
+    pub fn store(&mut self, path: &str, content: &[u8]) -> Reply {
+        self.give(&format!("STOR {path}"), content)
+    }
+
+    pub fn retrieve(&mut self, path: &str) -> Result<Vec<u8>, Reply> {
+        self.take(&format!("RETR {path}"))
+    }
+
+    /// Closes the control connection without a word.
+    pub fn vanish(self) {
+        let socket = match self.control.into_inner() {
+            Wire::Plain(socket) => socket,
+            Wire::Tls(tls) => tls.sock,
+        };
+        socket.shutdown(Shutdown::Both).unwrap();
+    }
+}
+
+impl Wire {
+    /// Ends a data connection as it should be ended.
+    pub fn end(mut self) {
+        if let Wire::Tls(tls) = &mut self {
+            // An upload of nothing hasn't shaken hands yet.
+            while tls.conn.is_handshaking() {
+                if tls.conn.complete_io(&mut tls.sock).is_err() {
+                    return;
+                }
+            }
+            tls.conn.send_close_notify();
+            while tls.conn.wants_write() {
+                if tls.conn.write_tls(&mut tls.sock).is_err() {
+                    return;
+                }
+            }
+        }
+        self.cut();
+    }
+
+    /// Cuts it: on TLS, without a close_notify.
+    pub fn cut(self) {
+        self.half_close();
+    }
+
+    /// Sends nothing more, without a close_notify, and goes on reading.
+    pub fn half_close(&self) {
+        let socket = match self {
+            Wire::Plain(socket) => socket,
+            Wire::Tls(tls) => &tls.sock,
+        };
+        let _ = socket.shutdown(Shutdown::Write);
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.read(buffer),
+            Wire::Tls(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.write(bytes),
+            Wire::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(socket) => socket.flush(),
+            Wire::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.set_write_timeout(Some(DEADLINE)).unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket
+}
+
+fn tls(
+    socket: TcpStream,
+    versions: &[&'static SupportedProtocolVersion],
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_no_client_auth();
+    let name = ServerName::try_from("raspbox.local").unwrap();
+    StreamOwned::new(
+        ClientConnection::new(Arc::new(config), name).unwrap(),
+        socket,
+    )
+}
+
+/// Believes every certificate. For tests.
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

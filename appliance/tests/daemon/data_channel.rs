@@ -1,0 +1,105 @@
+//! What goes over data connections is encrypted, whatever the order of commands.
+
+use crate::client::Wire;
+use crate::harness::Daemon;
+use std::io::{Read, Write};
+
+#[test]
+fn no_order_of_commands_gets_a_byte_in_plain() {
+    let daemon = Daemon::start();
+    daemon.client().store("/a", b"secret").expect(226);
+
+    // PASV needs PROT P.
+    let mut client = daemon.client();
+    client.command("PROT C").expect(200);
+    assert!(client.command("PASV").code >= 500);
+
+    // EPSV isn't looked at by libunftp, nor PROT C after PASV.
+    let orders: [&[&str]; 4] = [
+        &["PROT C", "EPSV"],
+        &["EPSV", "PROT C"],
+        &["PASV", "PROT C"],
+        &["EPSV", "PROT C", "PROT P", "PROT C"],
+    ];
+    for order in orders {
+        for command in ["RETR /a", "LIST", "NLST", "MLSD", "RETR /.raspbox/info"] {
+            let mut client = daemon.client();
+            let mut data = None;
+            client.unprotect();
+            for step in order {
+                match *step {
+                    "EPSV" => data = Some(client.open()),
+                    "PASV" => data = Some(client.open_passive()),
+                    prot => drop(client.command(prot).expect(200)),
+                }
+            }
+            // libunftp takes the protection of a data connection when it comes in.
+            let mut data = data.unwrap();
+            client.command(command).expect(150);
+            // Where libunftp waits for a handshake, this ends it, and so the connection.
+            data.half_close();
+            let mut content = Vec::new();
+            let _ = data.read_to_end(&mut content);
+            let text = String::from_utf8_lossy(&content).into_owned();
+            assert!(
+                !text.contains("secret") && !text.contains('a'),
+                "{order:?} {command}: {text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_plain_upload_is_refused_before_it_is_stored() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    client.command("PROT C").expect(200);
+    client.unprotect();
+    let reply = client.store("/a", b"plain");
+    assert_eq!(reply.code, 450, "{reply:?}");
+    assert_eq!(daemon.content("a"), None);
+    client.take("LIST").unwrap_err();
+    client.protect();
+    client.store("/a", b"encrypted").expect(226);
+}
+
+#[test]
+fn a_handshake_of_before_does_not_count() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client();
+    client.store("/a", b"secret").expect(226);
+    // A data connection that shakes hands, and breaks before the transfer.
+    let mut data = client.open();
+    client.command("RETR /a").expect(150);
+    if let Wire::Tls(tls) = &mut data {
+        // Only the client's first message, and then nonsense.
+        tls.conn.write_tls(&mut tls.sock).unwrap();
+        tls.sock.write_all(&[0; 64]).unwrap();
+    }
+    data.cut();
+    client.command("PROT C").expect(200);
+    client.unprotect();
+    let mut data = client.open();
+    client.command("RETR /a").expect(150);
+    client.reply().unwrap().expect(450);
+    let mut content = Vec::new();
+    data.read_to_end(&mut content).unwrap();
+    assert_eq!(content, b"");
+}
+
+#[test]
+fn nonsense_on_a_data_connection_harms_nobody_else() {
+    let daemon = Daemon::start();
+    let mut other = daemon.client();
+    other.store("/a", b"secret").expect(226);
+    for _ in 0..10 {
+        let mut client = daemon.client();
+        client.unprotect();
+        let mut data = client.open();
+        client.command("RETR /a").expect(150);
+        data.write_all(&[0x55; 4096]).unwrap();
+        data.cut();
+    }
+    assert_eq!(other.retrieve("/a").unwrap(), b"secret");
+    assert_eq!(daemon.client().retrieve("/a").unwrap(), b"secret");
+}

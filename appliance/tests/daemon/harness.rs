@@ -1,0 +1,207 @@
+//! Starts `raspboxd` over a temporary folder.
+
+use crate::client::Client;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long anything may take before a test fails.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+pub struct Daemon {
+    child: Child,
+    pub address: SocketAddr,
+    pub fingerprint: String,
+    pub password: String,
+    temp: TempDir,
+}
+
+impl Daemon {
+    /// With no configuration at all.
+    pub fn start() -> Daemon {
+        Daemon::with("")
+    }
+
+    /// With these lines of configuration.
+    pub fn with(config: &str) -> Daemon {
+        Daemon::spawn(config, |_, _| {})
+    }
+
+    /// With these lines of configuration, and what `prepare` does to the command.
+    pub fn spawn(config: &str, prepare: impl FnOnce(&mut Command, &Path)) -> Daemon {
+        let temp = TempDir::new().unwrap();
+        fs::create_dir(temp.path().join("drive")).unwrap();
+        fs::write(temp.path().join("raspbox.toml"), config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_raspboxd"));
+        prepare(&mut command, temp.path());
+        Daemon::over(temp, command)
+    }
+
+    fn over(temp: TempDir, mut command: Command) -> Daemon {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(temp.path().join("log"))
+            .unwrap();
+        let mut child = command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .arg("--config")
+            .arg(temp.path().join("raspbox.toml"))
+            .arg("--folder")
+            .arg(temp.path().join("drive"))
+            .arg("--state")
+            .arg(temp.path().join("state"))
+            .env("RUST_LOG", "debug")
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut line = |begin: &str| {
+            let line = lines.next().and_then(Result::ok);
+            let Some(rest) = line.as_deref().and_then(|line| line.strip_prefix(begin)) else {
+                let log = fs::read_to_string(temp.path().join("log")).unwrap();
+                panic!("no line '{begin}' but {line:?}; log:\n{log}");
+            };
+            rest.to_owned()
+        };
+        let address = line("listening on ").parse().unwrap();
+        let fingerprint = line("fingerprint ");
+        let state = temp.path().join("password");
+        let password = match fs::read_to_string(&state) {
+            // A second start makes no user.
+            Ok(password) => password,
+            Err(_) => line("user raspbox password "),
+        };
+        fs::write(state, &password).unwrap();
+        Daemon {
+            child,
+            address,
+            fingerprint,
+            password,
+            temp,
+        }
+    }
+
+    /// Ends it and starts it again on the same folder.
+    pub fn restart(mut self) -> Daemon {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        assert!(self.wait().success());
+        let temp = std::mem::replace(&mut self.temp, TempDir::new().unwrap());
+        Daemon::over(temp, Command::new(env!("CARGO_BIN_EXE_raspboxd")))
+    }
+
+    /// The drive.
+    pub fn folder(&self) -> PathBuf {
+        self.temp.path().join("drive")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.temp.path().join("state")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.temp.path().join("log")).unwrap()
+    }
+
+    /// What stands in a file of the drive.
+    pub fn content(&self, path: &str) -> Option<Vec<u8>> {
+        fs::read(self.folder().join(path)).ok()
+    }
+
+    /// A client over TLS that has not logged in.
+    pub fn secure(&self) -> Client {
+        let mut client = Client::connect(self.address);
+        client.auth_tls();
+        client
+    }
+
+    /// A client over TLS that has logged in as the first user.
+    pub fn client(&self) -> Client {
+        self.client_as("raspbox", &self.password)
+    }
+
+    pub fn client_as(&self, user: &str, password: &str) -> Client {
+        let mut client = self.secure();
+        client.log_in(user, password).expect(230);
+        client.protect();
+        client
+    }
+
+    /// Makes a user.
+    pub fn add_user(&self, name: &str, permissions: &str) {
+        let output = self.control_with(
+            &[
+                "user",
+                "set",
+                name,
+                "--password-stdin",
+                "--permissions",
+                permissions,
+            ],
+            b"secret\n",
+        );
+        assert!(output.status.success(), "{output:?}");
+        // The daemon looks every second.
+        eventually("the new user can log in", || {
+            self.secure().log_in(name, "secret").code == 230
+        });
+    }
+
+    /// Runs another subcommand on the same state.
+    pub fn control(&self, arguments: &[&str]) -> Output {
+        self.control_with(arguments, b"")
+    }
+
+    fn control_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_raspboxd"))
+            .args(arguments)
+            .arg("--state")
+            .arg(self.state())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        eventually("the daemon ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so.
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !so() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

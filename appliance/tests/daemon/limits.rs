@@ -1,0 +1,102 @@
+//! Deadlines and caps.
+
+use crate::client::Client;
+use crate::harness::{Daemon, eventually};
+use std::time::{Duration, Instant};
+
+#[test]
+fn who_does_not_log_in_is_shown_out() {
+    let daemon = Daemon::with("[limits]\nlogin_deadline_s = 1");
+    let begin = Instant::now();
+    let mut silent = Client::connect(daemon.address);
+    let mut halfway = daemon.secure();
+    halfway.command("USER raspbox").expect(331);
+    let mut inside = daemon.client();
+    assert!(silent.is_gone());
+    assert!(halfway.is_gone());
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    assert!(inside.is_served(), "who has logged in stays");
+}
+
+#[test]
+fn who_shakes_no_hands_is_shown_out() {
+    let daemon = Daemon::with("[limits]\nlogin_deadline_s = 1");
+    let mut client = Client::connect(daemon.address);
+    client.command("AUTH TLS").expect(234);
+    assert!(client.is_gone());
+}
+
+#[test]
+fn there_are_only_so_many_sessions() {
+    for limits in ["max_sessions = 3", "max_sessions_per_address = 3"] {
+        let daemon = Daemon::with(&format!("[limits]\n{limits}"));
+        let mut sessions: Vec<Client> = (0..3).map(|_| daemon.client()).collect();
+        let mut refused = Client::connect_silently(daemon.address);
+        assert_eq!(refused.reply().unwrap().code, 421, "{limits}");
+        assert!(refused.is_gone());
+        assert!(sessions[0].is_served());
+        sessions.pop().unwrap().vanish();
+        eventually("there is room again", || {
+            let mut next = Client::connect_silently(daemon.address);
+            next.reply().is_ok_and(|reply| reply.code == 220)
+        });
+    }
+}
+
+#[test]
+fn an_idle_session_is_ended() {
+    let daemon = Daemon::with("[limits]\nidle_timeout_s = 1");
+    assert!(daemon.client().is_gone());
+}
+
+#[test]
+fn an_upload_that_stands_still_is_ended_and_leaves_nothing() {
+    let daemon = Daemon::with("[limits]\nidle_timeout_s = 1");
+    let mut client = daemon.client();
+    let mut data = client.open();
+    client.command("STOR /a").expect(150);
+    std::io::Write::write_all(&mut data, b"begin").unwrap();
+    client.reply().unwrap().expect(426);
+    assert_eq!(daemon.content("a"), None);
+}
+
+#[test]
+fn many_sessions_have_their_data_connections_at_the_same_time() {
+    let daemon = Daemon::start();
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                let mut client = daemon.client();
+                for i in 0..25 {
+                    let content = format!("{n} {i}").into_bytes();
+                    client.store(&format!("/{n}-{i}"), &content).expect(226);
+                    assert_eq!(client.retrieve(&format!("/{n}-{i}")).unwrap(), content);
+                }
+            });
+        }
+    });
+    assert_eq!(daemon.client().take_text("NLST").lines().count(), 200);
+}
+
+#[test]
+fn a_command_in_the_middle_of_a_transfer_wedges_at_most_its_session() {
+    let daemon = Daemon::start();
+    let mut other = daemon.client();
+    other.store("/a", &vec![1; 8 << 20]).expect(226);
+    let mut client = daemon.client();
+    let mut data = client.open();
+    client.command("RETR /a").expect(150);
+    std::io::Read::read_exact(&mut data, &mut [0; 1000]).unwrap();
+    for command in ["CWD /", "ABOR", "NOOP", "SIZE /a", "CWD /", "PWD"] {
+        client.send(command);
+    }
+    drop(data);
+    client.vanish();
+    assert!(other.is_served());
+    eventually("its place is free again", || {
+        let status = daemon.control(&["status", "--json"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        status["sessions"] == 1
+    });
+}

@@ -1,0 +1,14 @@
+//! The daemon as a process, talked to over real sockets on loopback.
+
+mod client;
+mod harness;
+
+mod command_line;
+mod data_channel;
+mod devices;
+mod files;
+mod limits;
+mod login;
+mod permissions;
+mod special;
+mod stop;
