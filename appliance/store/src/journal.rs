@@ -335,3 +335,68 @@ fn set_aside(own: &Path) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Tx, key, make, path, prune_tombstones, read_floor};
+    use crate::rows;
+    use raspbox_protocol::RelPath;
+    use raspbox_protocol::info::DriveId;
+    use rusqlite::Connection;
+
+    fn journal() -> Connection {
+        let db = Connection::open_in_memory().expect("memory");
+        make(&db, DriveId([1; 16])).expect("a journal");
+        db
+    }
+
+    #[test]
+    fn the_oldest_tombstones_are_forgotten_and_the_floor_says_so() {
+        let db = journal();
+        let tx = Tx::begin(&db).expect("begin");
+        for n in 0..5 {
+            let gone = RelPath::parse(&format!("{n}")).expect("good");
+            rows::bury(&tx, &gone, tx.next()).expect("buried");
+        }
+        prune_tombstones(&db, 5).expect("nothing to do");
+        assert_eq!(read_floor(&db).expect("a floor"), 0);
+        prune_tombstones(&db, 3).expect("pruned");
+        assert_eq!(read_floor(&db).expect("a floor"), 2);
+        let sql = "SELECT group_concat(version) FROM tombstone ORDER BY version";
+        let left: String = db.query_row(sql, [], |row| row.get(0)).expect("some");
+        assert_eq!(left, "3,4,5");
+    }
+
+    #[test]
+    fn keys_sort_as_paths_do() {
+        let mut paths = [
+            "a.b",
+            "a/b",
+            "a-b",
+            "a",
+            "a b",
+            "a/b/c",
+            "ä",
+            "a\u{10ffff}/x",
+        ]
+        .map(|text| RelPath::parse(text).expect("good"));
+        let mut keys = paths.clone().map(|path| key(&path));
+        paths.sort();
+        keys.sort();
+        assert_eq!(keys.map(|key| path(&key).expect("a path")), paths);
+    }
+
+    #[test]
+    fn a_transaction_that_is_dropped_never_was() {
+        let db = journal();
+        let tx = Tx::begin(&db).expect("begin");
+        let gone = RelPath::parse("a").expect("good");
+        rows::bury(&tx, &gone, tx.next()).expect("buried");
+        drop(tx);
+        let tx = Tx::begin(&db).expect("begin again");
+        assert_eq!(
+            (tx.seq(), rows::tombstone(&db, &gone).expect("none")),
+            (0, None)
+        );
+    }
+}

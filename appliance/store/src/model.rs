@@ -21,6 +21,8 @@ pub struct Faults {
     pub no_exchange: bool,
     /// Behaves as on a filesystem like FAT: no lasting inode numbers, no executable bit.
     pub fat: bool,
+    /// Can't read what is at this path when it scans.
+    pub unreadable: Option<String>,
 }
 
 /// Who changes something, for the journal: a device's name, or a user's.

@@ -113,6 +113,9 @@ impl Scan<'_> {
     }
 
     fn one(&mut self, folder: &Folder, path: &RelPath) -> Result<(), StoreError> {
+        if self.store.faults.unreadable.as_deref() == Some(path.as_str()) {
+            return self.unknown(path, &io::ErrorKind::Other.into());
+        }
         let look = match folder.look(path.name()) {
             Ok(Some(look)) => look,
             Ok(None) => return Ok(()),

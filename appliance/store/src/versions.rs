@@ -2,7 +2,7 @@
 
 use crate::beneath::{Onto, is_absent};
 use crate::error::StoreError;
-use crate::inner::Inner;
+use crate::inner::{Inner, Writer};
 use crate::journal::Tx;
 use crate::rows::{self, Row};
 use raspbox_protocol::{Digest, Entry, RelPath};
@@ -91,17 +91,25 @@ impl Inner {
         Ok(())
     }
 
-    /// Lets go of the oldest versions until enough is free. Files under users' names stay.
-    pub(crate) fn make_room(&self) -> Result<(), StoreError> {
+    /// Lets go of the oldest versions until so much is free, and some more, so that it isn't this
+    /// again for the next file. Files under users' names stay. Where all versions together would not
+    /// be enough, they stay too: a file that is too large anyway must not cost them.
+    pub(crate) fn make_room(&self, need: u64) -> Result<(), StoreError> {
         let space = self.space()?;
-        let enough = self
-            .options
-            .floor_bytes
-            .saturating_add(space.size_bytes / 100 * ROOM_PERCENT);
+        let reserve = space.size_bytes / 100 * ROOM_PERCENT;
+        let enough = need.max(self.options.floor_bytes.saturating_add(reserve));
         if space.free_bytes >= enough {
             return Ok(());
         }
         let mut writer = self.writer()?;
+        if self
+            .space()?
+            .free_bytes
+            .saturating_add(kept_bytes(&writer)?)
+            < need
+        {
+            return Ok(());
+        }
         while self.space()?.free_bytes < enough {
             if !self.let_go_of_oldest(&mut writer)? {
                 break;
@@ -111,7 +119,7 @@ impl Inner {
     }
 
     /// Forgets the oldest version. Returns whether there was one.
-    fn let_go_of_oldest(&self, writer: &mut crate::inner::Writer) -> Result<bool, StoreError> {
+    fn let_go_of_oldest(&self, writer: &mut Writer) -> Result<bool, StoreError> {
         let tx = Tx::begin(&writer.db)?;
         let sql = "SELECT id, digest, path FROM displaced ORDER BY id LIMIT 1";
         let oldest: Option<(i64, Option<[u8; 32]>, Option<String>)> = tx
@@ -143,5 +151,54 @@ impl Inner {
             }
         }
         Ok(true)
+    }
+}
+
+/// How much space all versions take.
+fn kept_bytes(writer: &Writer) -> rusqlite::Result<u64> {
+    let sql = "SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT digest, size FROM displaced)";
+    let sum = writer.db.query_row(sql, [], |row| row.get::<_, i64>(0))?;
+    Ok(sum.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{By, Options, Store};
+    use raspbox_protocol::{Digest, RelPath};
+    use std::io::Write;
+
+    #[test]
+    fn the_oldest_version_goes_first_and_its_content_with_the_last_that_needs_it() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path(), Options { floor_bytes: 0 }).expect("opens");
+        let by = By("ann".into());
+        let put = |name: &str, content: &str| {
+            let mut staged = store.stage().expect("stage");
+            staged.write_all(content.as_bytes()).expect("write");
+            let path = RelPath::parse(name).expect("good");
+            store.put(staged, &path, &by).expect("put");
+        };
+        for (name, content) in [("a", "one"), ("b", "two"), ("c", "one")] {
+            put(name, content);
+        }
+        for name in ["a", "b", "c"] {
+            put(name, "now");
+        }
+        let kept = |content: &str| {
+            let digest = Digest::of(content.as_bytes());
+            let size = content.len() as u64;
+            store.0.own.keeps(&digest, size).expect("known")
+        };
+        let let_go = || {
+            let mut writer = store.0.writer().expect("a writer");
+            let went = store.0.let_go_of_oldest(&mut writer).expect("let go");
+            (went, kept("one"), kept("two"))
+        };
+        assert_eq!((kept("one"), kept("two")), (true, true));
+        assert_eq!(let_go(), (true, true, true));
+        assert_eq!(let_go(), (true, true, false));
+        assert_eq!(let_go(), (true, false, false));
+        assert_eq!(let_go(), (false, false, false));
+        assert_eq!(std::fs::read(dir.path().join("a")).expect("there"), b"now");
     }
 }

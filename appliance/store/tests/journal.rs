@@ -5,7 +5,7 @@ mod common;
 use common::{Box, by, options, path};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::{Cursor, Epoch};
-use raspbox_store::{FeedError, OpenError, Store, StoreError};
+use raspbox_store::{FeedError, OpenError, Options, Store, StoreError};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 
@@ -185,6 +185,47 @@ fn odd_things_on_the_drive_are_left_alone() {
 }
 
 #[test]
+fn what_can_not_be_read_is_not_gone() {
+    let mut my = Box::new();
+    for folder in ["d", "d/e"] {
+        my.store().make_folder(&path(folder), &by()).expect("mkdir");
+    }
+    for file in ["a", "d/a", "d/e/b", "d x", "e"] {
+        my.put(file, file).expect("put");
+    }
+    let (tree, cursor) = (my.tree(), my.store().cursor());
+    my.close();
+    std::fs::remove_dir_all(my.at("d/e")).expect("remove");
+    std::fs::remove_file(my.at("d/a")).expect("remove");
+    my.open_with(common::Faults {
+        unreadable: Some("d".into()),
+        ..common::Faults::default()
+    })
+    .expect("opens");
+    assert_eq!((my.tree(), my.store().cursor()), (tree, cursor));
+    my.reopen();
+    assert_eq!(my.changes(cursor), ["-d/a", "-d/e", "-d/e/b"]);
+}
+
+#[test]
+fn a_cursor_from_before_the_floor_is_expired() {
+    let mut my = Box::new();
+    for name in ["a", "b", "c"] {
+        my.put(name, name).expect("put");
+    }
+    let now = my.store().cursor();
+    my.close();
+    let db = rusqlite::Connection::open(my.at(".raspbox/journal.db")).expect("opens");
+    db.execute("UPDATE meta SET value = 2 WHERE key = 'floor_seq'", [])
+        .expect("set");
+    drop(db);
+    my.reopen();
+    let at = |seq| my.feed(Some(Cursor { seq, ..now }));
+    assert!(matches!(at(1), Err(FeedError::Expired)));
+    assert!(at(2).is_ok());
+}
+
+#[test]
 fn a_lost_journal_is_a_new_epoch_of_the_same_drive() {
     let mut my = Box::new();
     my.put("a", "one").expect("put");
@@ -335,4 +376,16 @@ fn readers_see_one_state_while_others_write() {
 fn facts(my: &Box) -> (String, Cursor) {
     let info = my.store().info(common::LONG_AGO, true).expect("info");
     (info.drive.to_string(), info.cursor)
+}
+
+#[test]
+fn versions_are_not_let_go_where_that_would_not_be_enough() {
+    let mut my = Box::new();
+    my.put("a", "one").expect("put");
+    my.put("a", "two").expect("put");
+    my.close();
+    let floor_bytes = u64::MAX / 2;
+    my.store = Some(Store::open(my.dir.path(), Options { floor_bytes }).expect("opens"));
+    assert!(matches!(my.store().stage(), Err(StoreError::NoSpace)));
+    assert!(my.keeps("a", "one"));
 }
