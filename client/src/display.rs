@@ -77,7 +77,7 @@ impl Display {
             }
             Event::Trouble(problem) => self.trouble(&describe(problem)),
             Event::NewJournal => {
-                self.line("the appliance's journal is new: comparing everything, deleting nothing")
+                self.line("the appliance's journal is new: comparing everything, deleting nothing");
             }
             Event::Recovered(path) => {
                 self.line(&format!("found after a crash: {path}"));

@@ -232,7 +232,7 @@ impl Engine {
         for path in &recovered {
             report(Event::Recovered(path));
         }
-        self.state.write(|w| w.clear_placing())?;
+        self.state.clear_placing()?;
         Ok(())
     }
 
@@ -285,7 +285,7 @@ impl Engine {
             let same = cursor.epoch == info.cursor.epoch && cursor.seq <= info.cursor.seq;
             if !same {
                 report(Event::NewJournal);
-                self.state.write(|w| w.forget())?;
+                self.state.forget()?;
                 self.cursor = None;
                 self.load()?;
             }

@@ -17,7 +17,7 @@ const BUILT_IN: &[&str] = &[
     // vim, emacs, nano, GTK editors, vim's probe for writability
     ".*.sw?",
     "*~",
-    "#*#",
+    r"\#*#",
     ".#*",
     ".goutputstream-*",
     "4913",
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn gitignore_syntax_holds() {
-        let rules = Rules::parse("\u{feff}target/\r\n# a comment\n/top\n!keep~\nbad[\n");
+        let rules = Rules::parse("\u{feff}target/\r\n# a comment\n/top\n!keep~\nbad\\\n");
         assert!(skip(&rules, "a/target", true));
         assert!(
             !skip(&rules, "a/target", false),

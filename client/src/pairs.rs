@@ -145,7 +145,7 @@ impl Pairs {
                     pairs.push(toml::from_str(&text).map_err(|error| PairsError::Damaged {
                         path,
                         why: error.message().to_owned(),
-                    })?)
+                    })?);
                 }
                 // Made and not finished, or not ours.
                 Err(error) if raspbox_beneath::absent(&error) => {}
@@ -365,7 +365,7 @@ mod tests {
         assert!(matches!(pairs.chosen(None), Err(PairsError::Nothing)));
         let pair = pair("1", "/home/a/box");
         pairs.add(&pair).expect("add");
-        assert_eq!(pairs.all().expect("read"), [pair.clone()]);
+        assert_eq!(pairs.all().expect("read"), std::slice::from_ref(&pair));
         let file = dir.path().join("state/1/pair.toml");
         let mode = file.metadata().expect("metadata").permissions().mode();
         assert_eq!(mode & 0o077, 0);

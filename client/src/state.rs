@@ -203,6 +203,20 @@ impl State {
         Ok(path.and_then(|path| RelPath::parse(&path).ok()))
     }
 
+    /// Forgets what both sides agreed on and where the look stopped. The hash cache stays.
+    pub fn forget(&mut self) -> rusqlite::Result<()> {
+        let tx = self.db.transaction()?;
+        tx.execute_batch(
+            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM meta WHERE key = 'cursor'",
+        )?;
+        tx.commit()
+    }
+
+    /// Nothing in the staging folder belongs anywhere.
+    pub fn clear_placing(&mut self) -> rusqlite::Result<()> {
+        self.db.execute_batch("DELETE FROM placing")
+    }
+
     /// Writes all that `write` does, or nothing of it.
     pub fn write<T>(
         &mut self,
@@ -240,13 +254,6 @@ impl Writer<'_> {
     /// Remembers the position up to which `remote` is known.
     pub fn set_cursor(&self, cursor: Cursor) -> rusqlite::Result<()> {
         self.set_meta("cursor", &cursor.to_string())
-    }
-
-    /// Forgets what both sides agreed on and where the look stopped. The hash cache stays.
-    pub fn forget(&self) -> rusqlite::Result<()> {
-        self.tx.execute_batch(
-            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM meta WHERE key = 'cursor'",
-        )
     }
 
     /// Both sides agree on this entry (`None`: on nothing, nor on anything below).
@@ -495,7 +502,7 @@ fn load<T: Clone>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Hashed, Print, State};
+    use super::{Hashed, Node, Print, State};
     use raspbox_protocol::{Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
 
     fn path(text: &str) -> RelPath {
@@ -529,10 +536,10 @@ mod tests {
         let tree = state.baseline(&|_, _| false).expect("read");
         assert_eq!(tree.count(), 3);
         assert_eq!(
-            tree.get(&path("a/f")).and_then(|n| n.entry()),
+            tree.get(&path("a/f")).and_then(Node::entry),
             Some(file(b"f"))
         );
-        assert_eq!(tree.get(&path("a-b")).and_then(|n| n.entry()), Some(link));
+        assert_eq!(tree.get(&path("a-b")).and_then(Node::entry), Some(link));
         let remote = state.remote(&|_, _| false).expect("read");
         assert_eq!(
             remote.get(&path("a")).and_then(|n| n.tag()),

@@ -93,7 +93,7 @@ pub fn watch(
         FULL_SCAN_INTERVAL
     };
     notice(Notice::Watching(unwatched));
-    let mut agenda = Agenda::new(rescan);
+    let mut agenda = Agenda::new(rescan, Instant::now());
     let mut stream = false;
     loop {
         let now = Instant::now();
@@ -163,8 +163,7 @@ struct Agenda {
 }
 
 impl Agenda {
-    fn new(rescan: Duration) -> Agenda {
-        let now = Instant::now();
+    fn new(rescan: Duration, now: Instant) -> Agenda {
         Agenda {
             dirty: BTreeMap::new(),
             remote: true,
@@ -351,7 +350,7 @@ mod tests {
 
     /// An agenda after its first round.
     fn settled(now: Instant) -> Agenda {
-        let mut agenda = Agenda::new(Duration::from_secs(900));
+        let mut agenda = Agenda::new(Duration::from_secs(900), now);
         assert_eq!(agenda.due(now), Some(Scope::All));
         agenda.went(&Scope::All, &Summary::default(), now);
         assert_eq!(agenda.due(now), None);

@@ -335,6 +335,10 @@ impl Stat {
 }
 
 impl From<&FileStat> for Stat {
+    #[allow(
+        clippy::useless_conversion,
+        reason = "32-bit machines have 32-bit fields here"
+    )]
     fn from(stat: &FileStat) -> Stat {
         let mode = SFlag::from_bits_truncate(stat.st_mode);
         let kind = match mode & SFlag::S_IFMT {
@@ -348,8 +352,8 @@ impl From<&FileStat> for Stat {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime: Mtime::from_parts(i64::from(stat.st_mtime), i64::from(stat.st_mtime_nsec)),
             ctime: Mtime::from_parts(i64::from(stat.st_ctime), i64::from(stat.st_ctime_nsec)),
-            inode: stat.st_ino,
-            device: stat.st_dev,
+            inode: u64::from(stat.st_ino),
+            device: u64::from(stat.st_dev),
             executable: stat.st_mode & 0o100 != 0,
         }
     }
