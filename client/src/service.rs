@@ -43,7 +43,6 @@ fn unit(program: &Path, state_dir: Option<&Path>) -> String {
     format!(
         "[Unit]\n\
          Description=raspbox: keeps folders in sync\n\
-         Documentation=man:raspbox(1)\n\
          \n\
          [Service]\n\
          ExecStart={program} watch{state}\n\
