@@ -16,7 +16,7 @@ use crate::scan::{LocalTree, Scanner, Seen};
 use crate::state::{Hashed, State, StateError};
 use raspbox_core::guard::{Allowances, Halt, guard};
 use raspbox_core::names::check_plan;
-use raspbox_core::plan::Plan;
+use raspbox_core::plan::{Plan, Trouble};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
 use raspbox_core::tree::{Folder, Node, Unknown};
@@ -95,8 +95,10 @@ pub(crate) struct Lap<'a, 'r> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) summary: &'a mut Summary,
     pub(crate) report: &'a mut Report<'r>,
-    /// Whether something turned out otherwise than planned, so that another look is due.
+    /// Whether another look is due: something was made that the plan didn't know of.
     pub(crate) again: bool,
+    /// Where something else was found than the plan assumed; another look is due as well.
+    pub(crate) moving: Vec<RelPath>,
 }
 
 impl Engine {
@@ -169,7 +171,7 @@ impl Engine {
         let info = self.check_remote(report)?;
         let mut summary = Summary::default();
         let mut scope = scope.clone();
-        for _ in 0..LAPS_MAX {
+        for lap_number in 1..=LAPS_MAX {
             self.scan(&workspace, &scope, &mut summary, report)?;
             self.look()?;
             let plan = self.plan(&info);
@@ -194,14 +196,21 @@ impl Engine {
                 summary: &mut summary,
                 report,
                 again: false,
+                moving: Vec::new(),
             };
             if let Err(error) = self.apply(plan, &mut lap) {
                 // Some of what was done may not be in the trees.
                 self.local = None;
                 return Err(error);
             }
-            if !lap.again {
+            if !lap.again && lap.moving.is_empty() {
                 break;
+            }
+            if lap_number == LAPS_MAX {
+                // It doesn't hold still; it is left to the next round, and said.
+                for path in std::mem::take(&mut lap.moving) {
+                    lap.problem(&path, Trouble::Local(Unknown::Busy));
+                }
             }
             scope = Scope::All;
         }

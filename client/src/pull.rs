@@ -49,7 +49,7 @@ impl Engine {
                     self.record_pulled(action, print, lap)?;
                     lap.conflict(action.path(), copy);
                 }
-                Ok(Done::Changed) => lap.again = true,
+                Ok(Done::Changed) => lap.moving.push(action.path().clone()),
                 Err(error) => lap.trouble(action.path(), &error),
             }
         }
@@ -203,7 +203,7 @@ impl Engine {
                     // Damaged on the way, or changed while it was read: fetched again.
                     Ok(None) => {
                         lap.workspace.discard(&staged);
-                        lap.again = true;
+                        lap.moving.push(action.path().clone());
                     }
                     Err(error) => lap.trouble(action.path(), &error),
                 },
@@ -268,7 +268,7 @@ impl Engine {
                     placed.push((path, *file, print));
                     lap.conflict(path, copy);
                 }
-                Ok(Done::Changed) => lap.again = true,
+                Ok(Done::Changed) => lap.moving.push(path.clone()),
                 Err(error) => lap.trouble(path, &error),
             }
         }

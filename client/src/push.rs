@@ -208,7 +208,7 @@ impl Lap<'_, '_> {
         match refusal {
             // The look was old; the next lap's is new.
             Refusal::Changed | Refusal::NoParent | Refusal::NotEmpty | Refusal::BadContent => {
-                self.again = true;
+                self.moving.push(path.clone());
             }
             Refusal::Name(why) => self.problem(path, Trouble::CannotHold(why)),
             Refusal::NoSpace | Refusal::Denied | Refusal::NotNow | Refusal::Failed(_) => {
