@@ -353,9 +353,10 @@ impl Transfer {
     /// Where the connection broke.
     pub fn finish_upload(mut self) -> Result<Reply, RemoteError> {
         let who = self.who.clone();
-        // Of an empty file the flush makes the handshake. (An empty write would, too, but rustls
-        // then waits for the server to say something, and it need not.)
-        match self.flush() {
+        // A file without bytes has had no reason for a handshake yet; this makes it. (Not an empty
+        // write: rustls then waits for something to read.)
+        let ended = self.flush();
+        match ended {
             Ok(()) => self.end(),
             Err(error) => self.why_broken(&error).map_err(|_| who.io(&error)),
         }

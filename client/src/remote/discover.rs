@@ -95,7 +95,7 @@ fn describe(service: &ResolvedService) -> Found {
         name: super::peer::one_line(name.unwrap_or_default()),
         addresses: addresses.iter().map(ToString::to_string).collect(),
         port: service.get_port(),
-        fingerprint: property("fp").and_then(|text| text.parse().ok()),
+        fingerprint: property("fingerprint").and_then(|text| text.parse().ok()),
         drive: property("drive").and_then(|text| text.parse().ok()),
     }
 }
