@@ -152,6 +152,11 @@ fn spawn(
         .arg(dir.join("appliance"))
         .args(["--listen", &format!("127.0.0.1:{port}")])
         .args(extra)
+        // Every login is a line otherwise.
+        .env(
+            "RUST_LOG",
+            std::env::var_os("RUST_LOG").unwrap_or("warn".into()),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
