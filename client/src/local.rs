@@ -27,6 +27,10 @@ const MARKER: &str = "pair";
 
 const STAGING: &str = "staging";
 
+/// Up to so many files or folders are synced one by one, more by a sync of the whole filesystem: one
+/// call instead of a thousand, but it waits for everybody's writes.
+pub const SYNC_SINGLY_MAX: usize = 8;
+
 /// The local folder of one pairing.
 #[derive(Debug)]
 pub struct Workspace {
@@ -180,6 +184,24 @@ impl Workspace {
     /// Where the disk fails.
     pub fn sync(&self) -> io::Result<()> {
         Ok(nix::unistd::syncfs(&self.top)?)
+    }
+
+    /// Makes these names durable: that something stands there, or nothing.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn sync_names(&self, paths: &[&RelPath]) -> io::Result<()> {
+        if paths.len() > SYNC_SINGLY_MAX {
+            return self.sync();
+        }
+        paths
+            .iter()
+            .try_for_each(|path| match self.top.parent_of(path) {
+                Ok(parent) => parent.sync(),
+                // A folder that is gone again holds nothing to keep.
+                Err(error) if raspbox_beneath::absent(&error) => Ok(()),
+                Err(error) => Err(error),
+            })
     }
 
     /// Gives a whole and durable content its time, bits and name.

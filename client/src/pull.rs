@@ -1,7 +1,7 @@
 //! Carrying out the local half of a plan, and the records of both sides that follow from it.
 
 use crate::engine::{Engine, Lap, SyncError, set};
-use crate::local::{Done, Expected, Staged, Workspace, now};
+use crate::local::{Done, Expected, SYNC_SINGLY_MAX, Staged, Workspace, now};
 use crate::push::{batch_len, expected, relocate};
 use crate::remote::Sink;
 use crate::report::{Deed, Event};
@@ -17,10 +17,6 @@ use std::io::{self, Write};
 /// The most files that are fetched at once, and the most bytes; a larger file comes alone.
 const BATCH_FILES: usize = 1_000;
 const BATCH_BYTES: u64 = 64 << 20;
-
-/// Up to so many files are synced one by one, more by a sync of the whole filesystem: one call
-/// instead of a thousand, but it waits for everybody's writes.
-const SYNC_SINGLY_MAX: usize = 8;
 
 type Pull = Action<Version, Seen>;
 
@@ -42,17 +38,19 @@ impl Engine {
             )
         };
         let (files, others): (Vec<Pull>, Vec<Pull>) = actions.into_iter().partition(is_file);
+        let mut done = Vec::new();
         for action in &others {
             match self.pull_one(action, lap) {
-                Ok(Done::AsPlanned(print)) => self.record_pulled(action, print, lap)?,
+                Ok(Done::AsPlanned(print)) => done.push((action, print)),
                 Ok(Done::KeptEdit(print, copy)) => {
-                    self.record_pulled(action, print, lap)?;
+                    done.push((action, print));
                     lap.conflict(action.path(), copy);
                 }
                 Ok(Done::Changed) => lap.moving.push(action.path().clone()),
                 Err(error) => lap.trouble(action.path(), &error),
             }
         }
+        self.record_pulled(&done, lap)?;
         let mut rest = &files[..];
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(batch_len(rest, BATCH_FILES, BATCH_BYTES));
@@ -123,13 +121,64 @@ impl Engine {
         }
     }
 
-    /// Records that a local change was done.
+    /// Makes local changes durable, then records them.
     fn record_pulled(
         &mut self,
-        action: &Pull,
-        print: Print,
+        done: &[(&Pull, Print)],
         lap: &mut Lap<'_, '_>,
     ) -> Result<(), SyncError> {
+        if done.is_empty() {
+            return Ok(());
+        }
+        let names = done.iter().flat_map(|(action, _)| match action {
+            Action::Move { from, to, .. } => vec![from, to],
+            Action::Put { path, .. }
+            | Action::SetMeta { path, .. }
+            | Action::Delete { path, .. } => vec![path],
+        });
+        lap.workspace
+            .sync_names(&names.collect::<Vec<_>>())
+            .map_err(|source| self.local_error(source))?;
+        for (action, print) in done {
+            self.take_pulled(action, *print);
+        }
+        let baseline = &self.baseline;
+        self.state.write(|w| {
+            for (action, _) in done {
+                match action {
+                    Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {
+                        w.set_baseline(path, Some(entry))?;
+                    }
+                    Action::Delete { path, .. } => {
+                        w.forget_hash(path)?;
+                        w.set_baseline(path, None)?;
+                    }
+                    Action::Move { from, moved, .. } => {
+                        w.set_baseline(from, None)?;
+                        for (old, path, _) in moved {
+                            w.forget_hash(old)?;
+                            if let Some(entry) = baseline.get(path).and_then(Node::entry) {
+                                w.set_baseline(path, Some(&entry))?;
+                            }
+                        }
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        for (action, _) in done {
+            let deed = match action {
+                Action::Put { .. } | Action::SetMeta { .. } => Deed::Pulled,
+                Action::Delete { .. } => Deed::PulledDelete,
+                Action::Move { .. } => Deed::PulledMove,
+            };
+            lap.did(deed, action.path());
+        }
+        Ok(())
+    }
+
+    /// Takes a local change into the trees in memory.
+    fn take_pulled(&mut self, action: &Pull, print: Print) {
         let local = self
             .local
             .as_mut()
@@ -142,40 +191,20 @@ impl Engine {
                 };
                 set(local, path, entry, Seen { print, settled });
                 set(&mut self.baseline, path, entry, ());
-                self.state.write(|w| w.set_baseline(path, Some(entry)))?;
-                lap.did(Deed::Pulled, path);
             }
             Action::Delete { path, .. } => {
                 local.remove(path);
                 self.baseline.remove(path);
-                self.state.write(|w| {
-                    w.forget_hash(path)?;
-                    w.set_baseline(path, None)
-                })?;
-                lap.did(Deed::PulledDelete, path);
             }
-            Action::Move {
-                from, to, moved, ..
-            } => {
+            Action::Move { from, to, .. } => {
                 relocate(local, from, to);
                 // The move changed its ctime, and with it its print.
                 if let Some(Node::File(_, seen)) = local.get_mut(to) {
                     seen.print = print;
                 }
                 relocate(&mut self.baseline, from, to);
-                let baseline = &self.baseline;
-                self.state.write(|w| {
-                    w.set_baseline(from, None)?;
-                    moved.iter().try_for_each(|(old, path, _)| {
-                        w.forget_hash(old)?;
-                        let entry = baseline.get(path).and_then(Node::entry);
-                        entry.map_or(Ok(()), |entry| w.set_baseline(path, Some(&entry)))
-                    })
-                })?;
-                lap.did(Deed::PulledMove, to);
             }
         }
-        Ok(())
     }
 
     /// Fetches a batch of files, makes them durable together, and gives each its name.
@@ -273,8 +302,9 @@ impl Engine {
             }
         }
         // The names, too, before anybody relies on them.
+        let names: Vec<&RelPath> = placed.iter().map(|(path, ..)| *path).collect();
         lap.workspace
-            .sync()
+            .sync_names(&names)
             .map_err(|source| self.local_error(source))?;
         self.record_placed(&placed)?;
         for (path, ..) in placed {
