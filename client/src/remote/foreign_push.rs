@@ -51,7 +51,7 @@ fn made_at(name: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(secs))
 }
 
-fn temporary_name() -> String {
+pub(super) fn temporary_name() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let secs = since.map_or(0, |since| since.as_secs());
     let random = uuid::Uuid::new_v4().simple().to_string();
@@ -146,7 +146,7 @@ fn put(
     progress: &mut dyn FnMut(u64),
     memory: &mut Memory,
 ) -> Step {
-    if let Err(refusal) = check_name(session, path) {
+    if let Err(refusal) = check_name(session, path)? {
         return Ok(Err(refusal));
     }
     let parent = path.parent();
@@ -318,7 +318,7 @@ fn upload(
 }
 
 fn make_folder(session: &mut Session, path: &RelPath) -> Step {
-    if let Err(refusal) = check_name(session, path) {
+    if let Err(refusal) = check_name(session, path)? {
         return Ok(Err(refusal));
     }
     match session.stand(path)? {
@@ -373,7 +373,7 @@ fn move_to(
     to: &RelPath,
     memory: &mut Memory,
 ) -> Step {
-    if let Err(refusal) = check_name(session, to) {
+    if let Err(refusal) = check_name(session, to)? {
         return Ok(Err(refusal));
     }
     let (here, there) = (session.stand(from)?, session.stand(to)?);
@@ -432,16 +432,16 @@ fn meets(stand: Stand, expect: Expect) -> bool {
 }
 
 /// Names that FTP's one-line commands and listings don't carry safely.
-fn check_name(session: &Session, path: &RelPath) -> Result<(), Refusal> {
+fn check_name(session: &mut Session, path: &RelPath) -> Result<Result<(), Refusal>, RemoteError> {
     if path.names().any(|name| name.ends_with(' ')) {
         let why = "an FTP server may cut off the space at its end";
-        return Err(Refusal::Name(why.into()));
+        return Ok(Err(Refusal::Name(why.into())));
     }
-    if session.may_hide_dots() && path.names().any(|name| name.starts_with('.')) {
-        let why = "this server may hide names that begin with a dot";
-        return Err(Refusal::Name(why.into()));
+    if path.names().any(|name| name.starts_with('.')) && !session.shows_dots()? {
+        let why = "this server's listings hide names that begin with a dot";
+        return Ok(Err(Refusal::Name(why.into())));
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// What a refusal to make something in a folder means.

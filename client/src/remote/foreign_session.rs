@@ -59,6 +59,7 @@ pub(super) struct Session {
     top: String,
     how: How,
     times: Option<SetTime>,
+    shows_dots: Option<bool>,
 }
 
 /// How folders are listed.
@@ -70,7 +71,7 @@ enum How {
     ListAll {
         dots: bool,
     },
-    /// `LIST`, which may hide names that begin with a dot.
+    /// `LIST` alone.
     List,
 }
 
@@ -171,15 +172,34 @@ impl Session {
             top: top.trim_end_matches('/').to_owned(),
             how: How::Mlsd,
             times: None,
+            shows_dots: None,
         };
         session.check_top()?;
         session.how = session.find_how()?;
         Ok(session)
     }
 
-    /// Whether names that begin with a dot may be missing from listings.
-    pub(super) fn may_hide_dots(&self) -> bool {
-        self.how == How::List
+    /// Whether listings show names that begin with a dot; found out by making one.
+    pub(super) fn shows_dots(&mut self) -> Result<bool, RemoteError> {
+        if let (How::Mlsd | How::ListAll { dots: true }, _) | (_, Some(true)) =
+            (self.how, self.shows_dots)
+        {
+            return Ok(true);
+        }
+        if self.shows_dots == Some(false) {
+            return Ok(false);
+        }
+        let name = super::foreign_push::temporary_name();
+        let at = format!("{}/{name}", self.top);
+        let Ok(stream) = self.store(&at)? else {
+            return Ok(false);
+        };
+        stream.finish_upload()?;
+        let listed = self.list(None)?;
+        self.act("DELE", &at)?;
+        let shown = listed.is_ok_and(|items| items.iter().any(|item| item.name == name));
+        self.shows_dots = Some(shown);
+        Ok(shown)
     }
 
     /// The absolute path on the server; `None` is the top.

@@ -1,0 +1,388 @@
+//! Other people's FTP servers, started for a test on a free loopback port over a folder of its own
+//! and ended with it.
+//!
+//! A program that isn't installed fails the test and says how to install it. With
+//! `RASPBOX_SKIP_PEERS=1` such a server is passed over instead.
+
+// Each test crate uses another part of it.
+#![allow(dead_code, unreachable_pub)]
+
+use raspbox::remote::connection::{Endpoint, Tls};
+use raspbox::remote::foreign::Foreign;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a server may take to start, on a machine that is busy with other tests.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// A server to test with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Pyftpdlib,
+    PyftpdlibTls,
+    /// Without MLSD, MLST and MFMT.
+    PyftpdlibOld,
+    /// Doesn't rename onto a name that is taken.
+    PyftpdlibNoOverwrite,
+    Vsftpd,
+    /// Wants the TLS session of the control connection on each data connection.
+    VsftpdTls,
+    PureFtpd,
+    PureFtpdTls,
+}
+
+/// All of them.
+pub const ALL: [Kind; 8] = [
+    Kind::Pyftpdlib,
+    Kind::PyftpdlibTls,
+    Kind::PyftpdlibOld,
+    Kind::PyftpdlibNoOverwrite,
+    Kind::Vsftpd,
+    Kind::VsftpdTls,
+    Kind::PureFtpd,
+    Kind::PureFtpdTls,
+];
+
+/// A running server. Ends when it is dropped.
+pub struct Peer {
+    pub kind: Kind,
+    /// The folder that is synced, as this machine sees it.
+    pub folder: PathBuf,
+    pub endpoint: Endpoint,
+    /// The same folder as the server's clients name it, relative to the login.
+    pub base: &'static str,
+    child: Child,
+    // Removed last.
+    _dir: TempDir,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Peer {
+    /// Ends the server, by the id of the process that was started.
+    pub fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn foreign(&self) -> Foreign {
+        Foreign::new(self.endpoint.clone(), self.base)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes a file behind the server's back, readable and writable for it.
+    pub fn write(&self, name: &str, content: &[u8]) {
+        fs::write(self.path(name), content).expect("written");
+        self.give(&self.path(name), 0o644);
+    }
+
+    pub fn mkdir(&self, name: &str) {
+        fs::create_dir(self.path(name)).expect("made");
+        self.give(&self.path(name), 0o755);
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The names in the synced folder, also those that are never shown.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).expect("readable");
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
+        let mut names: Vec<String> = entries
+            .map(|entry| name(entry).to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn give(&self, path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("own files");
+        if let Some(owner) = owner(self.kind) {
+            chown(path, Some(owner), Some(owner)).expect("this server's test runs as root");
+        }
+    }
+}
+
+/// Starts one; `None` where it isn't installed and may be passed over.
+pub fn start(kind: Kind) -> Option<Peer> {
+    start_with(kind, &[])
+}
+
+/// As [`start`], with further words for `ftpd.py`.
+pub fn start_with(kind: Kind, words: &[&str]) -> Option<Peer> {
+    if !installed(kind) {
+        return None;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("own folder");
+    let folder = dir.path().join("data");
+    fs::create_dir(&folder).expect("made");
+    if let Some(owner) = owner(kind) {
+        chown(&folder, Some(owner), Some(owner)).expect("this server's test runs as root");
+    }
+    let tls = matches!(
+        kind,
+        Kind::PyftpdlibTls | Kind::VsftpdTls | Kind::PureFtpdTls
+    );
+    let certificate = tls.then(|| certificate(dir.path()));
+    let certificate = certificate.as_deref();
+    let (child, port, user, secret, base) = match kind {
+        Kind::Pyftpdlib | Kind::PyftpdlibTls | Kind::PyftpdlibOld | Kind::PyftpdlibNoOverwrite => {
+            let (child, port) = pyftpdlib(kind, dir.path(), certificate, words);
+            (child, port, "me", "secret", "data")
+        }
+        Kind::Vsftpd | Kind::VsftpdTls => {
+            let (child, port) = vsftpd(dir.path(), certificate);
+            (child, port, "anonymous", "x", "data")
+        }
+        Kind::PureFtpd | Kind::PureFtpdTls => {
+            let (child, port) = pure_ftpd(dir.path(), certificate);
+            (child, port, "me", "secret", "data")
+        }
+    };
+    let tls = if tls { Tls::FirstUse } else { Tls::Off };
+    Some(Peer {
+        kind,
+        folder,
+        endpoint: Endpoint {
+            host: "127.0.0.1".into(),
+            port,
+            user: user.into(),
+            secret: secret.into(),
+            tls,
+        },
+        base,
+        child,
+        _dir: dir,
+    })
+}
+
+/// Waits for something, with a deadline instead of a guess.
+pub fn wait_for(what: &str, max: Duration, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + max;
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}: not within {max:?}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn owner(kind: Kind) -> Option<u32> {
+    match kind {
+        Kind::Pyftpdlib | Kind::PyftpdlibTls | Kind::PyftpdlibOld | Kind::PyftpdlibNoOverwrite => {
+            None
+        }
+        // Both servers give up root for these.
+        Kind::Vsftpd | Kind::VsftpdTls => {
+            let user = nix::unistd::User::from_name(VSFTPD_USER).expect("readable accounts");
+            Some(user.expect("the package's user").uid.as_raw())
+        }
+        Kind::PureFtpd | Kind::PureFtpdTls => Some(65534),
+    }
+}
+
+fn installed(kind: Kind) -> bool {
+    let (found, how) = match kind {
+        Kind::Pyftpdlib | Kind::PyftpdlibTls | Kind::PyftpdlibOld | Kind::PyftpdlibNoOverwrite => (
+            Command::new("python3")
+                .args(["-c", "import pyftpdlib, OpenSSL"])
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success()),
+            "pip install pyftpdlib pyopenssl",
+        ),
+        Kind::Vsftpd | Kind::VsftpdTls => (
+            Path::new(VSFTPD).exists(),
+            "apt-get install vsftpd, and run the tests as root",
+        ),
+        Kind::PureFtpd | Kind::PureFtpdTls => (
+            pure_ftpd_root().is_some(),
+            "apt-get install pure-ftpd, or set RASPBOX_PURE_FTPD to where its .deb files are \
+             unpacked; and run the tests as root",
+        ),
+    };
+    if !found && std::env::var_os("RASPBOX_SKIP_PEERS").is_none_or(|value| value != "1") {
+        panic!("{kind:?} isn't installed: {how}. (RASPBOX_SKIP_PEERS=1 passes it over.)");
+    }
+    if !found {
+        eprintln!("PASSED OVER: {kind:?} isn't installed: {how}");
+    }
+    found
+}
+
+/// A self-signed certificate with its key, in one file.
+fn certificate(dir: &Path) -> PathBuf {
+    let (key, cert) = (dir.join("key.pem"), dir.join("cert.pem"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
+        .args(["ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650"])
+        .args(["-subj", "/CN=peer", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert)
+        .output()
+        .expect("openssl is installed: apt-get install openssl");
+    assert!(made.status.success(), "openssl: {made:?}");
+    let both = dir.join("both.pem");
+    let content = [fs::read(&key), fs::read(&cert)].map(|part| part.expect("made"));
+    fs::write(&both, content.concat()).expect("written");
+    both
+}
+
+fn pyftpdlib(kind: Kind, dir: &Path, certificate: Option<&Path>, words: &[&str]) -> (Child, u16) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/ftpd.py");
+    let mut command = Command::new("python3");
+    command.arg(script).arg(dir).args(words);
+    if let Some(certificate) = certificate {
+        command.arg(format!("tls={}", certificate.display()));
+    }
+    match kind {
+        Kind::PyftpdlibOld => {
+            command.arg("old");
+        }
+        Kind::PyftpdlibNoOverwrite => {
+            command.arg("no-overwrite");
+        }
+        _ => {}
+    }
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(log(dir))
+        .spawn()
+        .expect("python3 starts");
+    let mut port = String::new();
+    let out = child.stdout.take().expect("piped");
+    BufReader::new(out).read_line(&mut port).expect("readable");
+    let port = port.trim().parse();
+    (child, port.unwrap_or_else(|_| panic!("{}", said(dir))))
+}
+
+const VSFTPD: &str = "/usr/sbin/vsftpd";
+
+/// Whom its anonymous logins run as. It must have a home; `apt-get install vsftpd` makes `ftp`.
+const VSFTPD_USER: &str = "ftp";
+
+fn vsftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
+    let empty = dir.join("empty");
+    fs::create_dir(&empty).expect("made");
+    listening(dir, |port| {
+        let mut config = format!(
+            "listen=YES\nlisten_address=127.0.0.1\nlisten_port={port}\nbackground=NO\n\
+             anonymous_enable=YES\nlocal_enable=NO\nno_anon_password=NO\nftp_username={}\n\
+             anon_root={}\nsecure_chroot_dir={}\nwrite_enable=YES\nanon_upload_enable=YES\n\
+             anon_mkdir_write_enable=YES\nanon_other_write_enable=YES\nanon_umask=022\n\
+             anon_world_readable_only=NO\nxferlog_enable=NO\nseccomp_sandbox=NO\nisolate=NO\n\
+             isolate_network=NO\n",
+            VSFTPD_USER,
+            dir.display(),
+            empty.display(),
+        );
+        if let Some(certificate) = certificate {
+            let certificate = certificate.display();
+            config += &format!(
+                "ssl_enable=YES\nallow_anon_ssl=YES\nforce_anon_logins_ssl=YES\n\
+                 force_anon_data_ssl=YES\nrequire_ssl_reuse=YES\nssl_ciphers=HIGH\n\
+                 rsa_cert_file={certificate}\nrsa_private_key_file={certificate}\n"
+            );
+        }
+        let path = dir.join("vsftpd.conf");
+        fs::write(&path, config).expect("written");
+        let mut command = Command::new(VSFTPD);
+        command.arg(path);
+        command
+    })
+}
+
+fn pure_ftpd_root() -> Option<PathBuf> {
+    let places = [
+        std::env::var_os("RASPBOX_PURE_FTPD"),
+        Some("/".into()),
+        Some("/tmp/peers/x".into()),
+    ];
+    let places = places.into_iter().flatten().map(PathBuf::from);
+    places
+        .into_iter()
+        .find(|place| place.join("usr/sbin/pure-ftpd").exists())
+}
+
+fn pure_ftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
+    let root = pure_ftpd_root().expect("looked for before");
+    let (passwords, database) = (dir.join("passwords"), dir.join("passwords.pdb"));
+    let mut pw = Command::new(root.join("usr/bin/pure-pw"))
+        .args(["useradd", "me", "-u", "65534", "-g", "65534", "-m"])
+        .arg("-d")
+        .arg(dir)
+        .arg("-f")
+        .arg(&passwords)
+        .arg("-F")
+        .arg(&database)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("pure-pw starts");
+    let mut stdin = pw.stdin.take().expect("piped");
+    stdin.write_all(b"secret\nsecret\n").expect("read by it");
+    drop(stdin);
+    assert!(pw.wait().expect("its end").success(), "pure-pw failed");
+    listening(dir, |port| {
+        let mut command = Command::new(root.join("usr/sbin/pure-ftpd"));
+        command
+            .args(["-4", "-H", "-E", "-u", "1", "-U", "133:022", "-S"])
+            .arg(format!("127.0.0.1,{port}"))
+            .arg("-l")
+            .arg(format!("puredb:{}", database.display()))
+            .arg("-g")
+            .arg(dir.join("pid"));
+        if let Some(certificate) = certificate {
+            command.arg("-Y").arg("2").arg("-2").arg(certificate);
+        }
+        command
+    })
+}
+
+/// Starts a server that takes its port from outside: a free one, and another if somebody was
+/// faster.
+fn listening(dir: &Path, command: impl Fn(u16) -> Command) -> (Child, u16) {
+    for _ in 0..5 {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("bound").port();
+        drop(free);
+        let mut child = command(port)
+            .stdout(log(dir))
+            .stderr(log(dir))
+            .spawn()
+            .expect("it starts");
+        let mut ended = false;
+        wait_for("the server's start", START_MAX, || {
+            ended = child.try_wait().expect("a child").is_some();
+            ended || TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        if !ended {
+            return (child, port);
+        }
+    }
+    panic!("no server came up: {}", said(dir));
+}
+
+fn log(dir: &Path) -> fs::File {
+    let path = dir.join("log");
+    let file = fs::File::options().create(true).append(true).open(path);
+    file.expect("own file")
+}
+
+fn said(dir: &Path) -> String {
+    fs::read_to_string(dir.join("log")).unwrap_or_default()
+}
