@@ -345,18 +345,18 @@ pub(crate) fn refusal(bytes: &mut Payload<'_>) -> Result<Refusal, WireError> {
     if reason.len() > REASON_MAX_BYTES {
         return Err(WireError::Value("reason"));
     }
-    Ok(match code {
-        1 => Refusal::Changed,
-        2 => Refusal::NoParent,
-        3 => Refusal::NotEmpty,
-        4 => Refusal::BadContent,
-        5 => Refusal::Name(reason.into()),
-        6 => Refusal::NoSpace,
-        7 => Refusal::Denied,
-        8 => Refusal::NotNow,
-        9 => Refusal::Failed(reason.into()),
-        _ => return Err(WireError::Value("refusal")),
-    })
+    match (code, reason) {
+        (1, "") => Ok(Refusal::Changed),
+        (2, "") => Ok(Refusal::NoParent),
+        (3, "") => Ok(Refusal::NotEmpty),
+        (4, "") => Ok(Refusal::BadContent),
+        (5, reason) => Ok(Refusal::Name(reason.into())),
+        (6, "") => Ok(Refusal::NoSpace),
+        (7, "") => Ok(Refusal::Denied),
+        (8, "") => Ok(Refusal::NotNow),
+        (9, reason) => Ok(Refusal::Failed(reason.into())),
+        _ => Err(WireError::Value("refusal")),
+    }
 }
 
 impl std::fmt::Display for Refusal {

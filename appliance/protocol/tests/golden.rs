@@ -1,0 +1,280 @@
+//! The bytes of every message, fixed. A change here is a change of `PROTOCOL_VERSION`.
+
+use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, ResultFrame};
+use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::info::{DriveId, Holds, Info};
+use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
+use raspbox_protocol::wire::{DATA_MAX_BYTES, Frame, FrameReader, to_bytes};
+use raspbox_protocol::{
+    Cursor, Digest, Entry, Epoch, File, LinkTarget, Mtime, PROTOCOL_VERSION, RelPath, Version,
+};
+use std::fmt::Debug;
+use std::time::Duration;
+
+fn path(text: &str) -> RelPath {
+    RelPath::parse(text).expect("a good path")
+}
+
+fn file() -> File {
+    File {
+        digest: Digest::from_bytes([0xdd; 32]),
+        size: 300,
+        mtime: Mtime(-2),
+        executable: true,
+    }
+}
+
+const DD: &str = "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read<F: Frame>(bytes: &[u8]) -> Option<F> {
+    let mut reader = FrameReader::new(bytes);
+    let frame = reader.read().ok()?;
+    reader.into_inner().is_empty().then_some(frame)
+}
+
+/// The frame has these bytes, no part of them is a frame, and whatever else is one byte away has
+/// one spelling only.
+fn check<F: Frame + Debug + PartialEq>(frame: &F, expected: &str) {
+    let bytes = to_bytes(std::slice::from_ref(frame));
+    assert_eq!(hex(&bytes), expected, "{frame:?}");
+    assert_eq!(read::<F>(&bytes).as_ref(), Some(frame));
+    for len in 0..bytes.len() {
+        assert_eq!(
+            read::<F>(&bytes[..len]),
+            None,
+            "{frame:?} cut after {len} bytes"
+        );
+    }
+    for at in 0..bytes.len() {
+        for value in 0..=255 {
+            let mut other = bytes.clone();
+            other[at] = value;
+            if let Some(read) = read::<F>(&other) {
+                assert_eq!(to_bytes(&[read]), other, "two spellings of one frame");
+            }
+        }
+    }
+}
+
+#[test]
+fn feeds() {
+    check(&FeedFrame::Head { whole: true }, "010101");
+    check(&FeedFrame::Head { whole: false }, "010100");
+    check(
+        &FeedFrame::Entry {
+            path: path("a/é"),
+            entry: Entry::File(file()),
+            version: Version(200),
+        },
+        &format!("023304612fc3a9c80100ac02feffffffffffffff01{DD}"),
+    );
+    check(
+        &FeedFrame::Entry {
+            path: path("d"),
+            entry: Entry::Folder,
+            version: Version(1),
+        },
+        "020401640101",
+    );
+    let link = Entry::Symlink(LinkTarget::parse("../x").expect("a target"));
+    check(
+        &FeedFrame::Entry {
+            path: path("l"),
+            entry: link,
+            version: Version(0),
+        },
+        "0209016c0002042e2e2f78",
+    );
+    check(
+        &FeedFrame::Gone {
+            path: path("g"),
+            version: Version(127),
+        },
+        "030301677f",
+    );
+    let cursor = Cursor {
+        epoch: Epoch([0xee; 16]),
+        seq: 128,
+    };
+    check(
+        &FeedFrame::Mark(cursor),
+        &format!("0412{}8001", "ee".repeat(16)),
+    );
+    check(&FeedFrame::Beat, "0500");
+}
+
+#[test]
+fn commits() {
+    let put = |expect| {
+        CommitFrame::Op(Op::Put {
+            path: path("a"),
+            expect,
+            file: file(),
+        })
+    };
+    check(
+        &put(Expect::Absent),
+        &format!("012e016100ac02feffffffffffffff01{DD}"),
+    );
+    check(
+        &put(Expect::Version(Version(5))),
+        &format!("012f01610105ac02feffffffffffffff01{DD}"),
+    );
+    let symlink = Op::Symlink {
+        path: path("a"),
+        expect: Expect::Absent,
+        target: LinkTarget::parse("b").expect("a target"),
+    };
+    check(&CommitFrame::Op(symlink), "02050161000162");
+    check(
+        &CommitFrame::Op(Op::MakeFolder { path: path("a") }),
+        "03020161",
+    );
+    let delete = Op::Delete {
+        path: path("a"),
+        expect: Version(1),
+    };
+    check(&CommitFrame::Op(delete), "0403016101");
+    let moved = Op::Move {
+        from: path("a"),
+        expect: Version(1),
+        to: path("b"),
+    };
+    check(&CommitFrame::Op(moved), "05050161010162");
+    let meta = Op::SetMeta {
+        path: path("a"),
+        expect: Version(1),
+        mtime: Mtime(1),
+        executable: false,
+    };
+    check(&CommitFrame::Op(meta), "060c016101010000000000000000");
+    check(&CommitFrame::Data(vec![7, 8]), "10020708");
+    check(&CommitFrame::End { ops: 300 }, "1102ac02");
+}
+
+#[test]
+fn results() {
+    check(&ResultFrame::Outcome(Outcome::Done(Version(9))), "010109");
+    let refused = |refusal| ResultFrame::Outcome(Outcome::Refused(refusal));
+    for (refusal, code) in [
+        (Refusal::Changed, 1),
+        (Refusal::NoParent, 2),
+        (Refusal::NotEmpty, 3),
+        (Refusal::BadContent, 4),
+        (Refusal::NoSpace, 6),
+        (Refusal::Denied, 7),
+        (Refusal::NotNow, 8),
+    ] {
+        let bytes = to_bytes(&[refused(refusal.clone())]);
+        assert_eq!(hex(&bytes), format!("0202{code:02x}00"));
+        assert_eq!(read(&bytes), Some(refused(refusal)));
+    }
+    check(&refused(Refusal::Name("x".into())), "0203050178");
+    check(&refused(Refusal::Failed("x".into())), "0203090178");
+    check(&ResultFrame::End, "0300");
+}
+
+#[test]
+fn wants_and_contents() {
+    let want = Want {
+        path: path("a"),
+        version: Version(2),
+        offset: 1 << 32,
+    };
+    check(&WantFrame::Want(want), "01080161028080808010");
+    check(&WantFrame::End, "0200");
+    check(&ContentFrame::Begin { len_bytes: 3 }, "010103");
+    check(&ContentFrame::Data(vec![1, 2, 3]), "1003010203");
+    check(&ContentFrame::Done, "0200");
+    check(
+        &ContentFrame::Refused(Refusal::Failed("x".into())),
+        "0303090178",
+    );
+    check(&ContentFrame::End, "0400");
+}
+
+#[test]
+fn pieces_of_content_have_a_size() {
+    let empty: Option<CommitFrame> = read(&[16, 0]);
+    assert_eq!(empty, None);
+    let largest = CommitFrame::Data(vec![0; DATA_MAX_BYTES]);
+    assert_eq!(
+        read(&to_bytes(std::slice::from_ref(&largest))),
+        Some(largest)
+    );
+    let larger: Option<CommitFrame> =
+        read(&to_bytes(&[CommitFrame::Data(vec![0; DATA_MAX_BYTES + 1])]));
+    assert_eq!(larger, None);
+}
+
+#[test]
+fn a_refusals_reason_is_cut_at_a_whole_character() {
+    let long = Refusal::Failed("é".repeat(400));
+    let frame = ResultFrame::Outcome(Outcome::Refused(long));
+    let Some(ResultFrame::Outcome(Outcome::Refused(Refusal::Failed(reason)))) =
+        read(&to_bytes(&[frame]))
+    else {
+        panic!("it is read");
+    };
+    assert_eq!(reason, "é".repeat(256));
+}
+
+#[test]
+fn a_path_in_a_frame_keeps_the_rules_of_paths() {
+    for bad in ["..", "a//b", "/a", ".raspbox/x", "a\nb"] {
+        let mut bytes = vec![3, u8::try_from(bad.len() + 2).expect("short")];
+        bytes.push(u8::try_from(bad.len()).expect("short"));
+        bytes.extend_from_slice(bad.as_bytes());
+        bytes.push(1);
+        assert_eq!(read::<FeedFrame>(&bytes), None, "{bad:?}");
+    }
+}
+
+#[test]
+fn info_is_text() {
+    let info = Info {
+        protocol: PROTOCOL_VERSION,
+        drive: DriveId([1; 16]),
+        cursor: Cursor {
+            epoch: Epoch([2; 16]),
+            seq: 3,
+        },
+        free_bytes: 4,
+        size_bytes: 5,
+        holds: Holds {
+            case_sensitive: true,
+            symlinks: true,
+            dos_names: false,
+            file_max_bytes: u64::MAX,
+            granularity: Duration::from_millis(10),
+        },
+        now: Mtime(-6),
+        writable: true,
+    };
+    let text = "protocol 1\n\
+                drive 01010101010101010101010101010101\n\
+                cursor 02020202020202020202020202020202.3\n\
+                free-bytes 4\n\
+                size-bytes 5\n\
+                case-sensitive true\n\
+                symlinks true\n\
+                dos-names false\n\
+                file-max-bytes 18446744073709551615\n\
+                granularity-ns 10000000\n\
+                now-ns -6\n\
+                writable true\n";
+    assert_eq!(info.to_string(), text);
+    assert_eq!(text.parse(), Ok(info.clone()));
+    let newer = format!("colour blue\r\n{}", text.replace('\n', "\r\n"));
+    assert_eq!(newer.parse(), Ok(info));
+    assert!(text.replace("drive", "drove").parse::<Info>().is_err());
+    assert!(
+        text.replace("bytes 4", "bytes many")
+            .parse::<Info>()
+            .is_err()
+    );
+}
