@@ -256,11 +256,7 @@ impl Batch<'_> {
         for folder in self.touched.values() {
             folder.sync().map_err(trouble)?;
         }
-        for digest in &self.kept {
-            let shelf = self.store.own.shelf(digest);
-            shelf.and_then(|shelf| shelf.sync()).map_err(trouble)?;
-        }
-        Ok(())
+        self.store.own.sync_kept(&self.kept).map_err(trouble)
     }
 }
 

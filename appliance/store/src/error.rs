@@ -95,7 +95,7 @@ pub enum StoreError {
     },
     /// The journal failed.
     #[error("journal: {0}")]
-    Journal(#[from] rusqlite::Error),
+    Journal(#[source] rusqlite::Error),
 }
 
 /// Why a feed stopped.
@@ -131,6 +131,19 @@ impl StoreError {
     /// Whether the drive itself is in trouble, so that going on makes no sense.
     pub(crate) fn is_not_now(&self) -> bool {
         matches!(self, StoreError::NotNow(_))
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        use rusqlite::ErrorCode::{CannotOpen, DiskFull, ReadOnly, SystemIoFailure};
+        match error.sqlite_error_code() {
+            Some(DiskFull) => StoreError::NoSpace,
+            Some(CannotOpen | ReadOnly | SystemIoFailure) => {
+                StoreError::NotNow(format!("journal: {error}"))
+            }
+            _ => StoreError::Journal(error),
+        }
     }
 }
 

@@ -68,6 +68,10 @@ impl Inner {
             disk.modes = false;
         }
         let mut own = Own::open(&top_folder).map_err(cannot)?;
+        // Whatever the type of filesystem says (ext4 can be told to ignore case), this is how it is.
+        if own.folder.look("STAGING").map_err(cannot)?.is_some() {
+            disk.holds.case_sensitive = false;
+        }
         let lock = own.folder.open_or_create("lock").map_err(cannot)?;
         let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
@@ -203,9 +207,25 @@ impl Inner {
         self.steps.fetch_or(FORGIVEN, Ordering::Relaxed);
     }
 
+    pub(crate) fn steps(&self) -> u32 {
+        self.steps.load(Ordering::Relaxed) & !FORGIVEN
+    }
+
     /// Marks a place between two calls on the disk where a test may stop everything.
     pub(crate) fn step(&self) {
         let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        if let Some((at, path, content)) = &self.faults.meddle
+            && *at == step
+        {
+            let beside = path.with_extension("meddling");
+            // Old enough that no fingerprint is doubted for its time.
+            let old = std::time::SystemTime::UNIX_EPOCH;
+            std::fs::write(&beside, content)
+                .and_then(|()| File::options().write(true).open(&beside))
+                .and_then(|file| file.set_modified(old))
+                .and_then(|()| std::fs::rename(&beside, path))
+                .expect("only a test meddles");
+        }
         let forgiven = step & FORGIVEN != 0;
         if !forgiven && self.faults.stop_at.is_some_and(|stop| step >= stop) {
             // A panic without its message: tests do this hundreds of times.

@@ -75,6 +75,13 @@ impl Store {
         self.0.forgive();
     }
 
+    /// How many steps it has come to.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        self.0.steps()
+    }
+
     /// Calls this after every change, with the newest position. At most one listener; it may read,
     /// but not change anything.
     pub fn on_change(&self, listener: impl Fn(Cursor) + Send + Sync + 'static) {

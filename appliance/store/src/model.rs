@@ -17,6 +17,8 @@ pub struct Faults {
     /// Panics at this step of what is done to the disk, counted from 0 at [`crate::Store::open`], and
     /// from then on at every one.
     pub stop_at: Option<u32>,
+    /// At this step, puts a file with this content under this name, as an editor does, by a rename.
+    pub meddle: Option<(u32, std::path::PathBuf, String)>,
     /// Behaves as on a filesystem that can't exchange two names.
     pub no_exchange: bool,
     /// Behaves as on a filesystem like FAT: no lasting inode numbers, no executable bit.

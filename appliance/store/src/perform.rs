@@ -59,6 +59,8 @@ impl Batch<'_> {
         let row = rows::get(self.tx.db, path)?;
         let plan = plan_put(path, row.as_ref(), expected, content)?;
         let folder = self.folders.parent(path)?;
+        let before = self.store.own.staging.look(staged);
+        let before = before.map_err(|e| refused(path, e))?;
         let entry = match (plan, row) {
             (PutPlan::Done(version), _) => {
                 self.disposable.push(staged.to_owned());
@@ -81,7 +83,8 @@ impl Batch<'_> {
         self.store.step();
         let look = self.stands(&folder, path)?;
         let version = self.tx.next();
-        rows::put(self.tx, path, &Row::new(entry, version, self.by, &look))?;
+        let row = Row::new(entry, version, self.by, before.as_ref().unwrap_or(&look));
+        rows::put(self.tx, path, &row.seen(&look, &self.store.disk))?;
         self.touch(path, folder);
         Ok(version)
     }
@@ -241,8 +244,12 @@ impl Batch<'_> {
         if row.entry == Entry::Folder {
             self.folders.forget();
         } else {
-            let moved = Row::new(row.entry, version, self.by, &look);
-            rows::put(self.tx, to, &moved)?;
+            let moved = Row {
+                version,
+                by: self.by.to_owned(),
+                ..row
+            };
+            rows::put(self.tx, to, &moved.seen(&look, &self.store.disk))?;
         }
         self.touch(from, from_folder);
         self.touch(to, to_folder);

@@ -46,6 +46,17 @@ impl Row {
         }
     }
 
+    /// The row of what was just given its name, with the fingerprint that it has there. Where what
+    /// stands there is something else already, the row keeps one that doesn't fit it, so that the
+    /// next look finds out.
+    pub(crate) fn seen(mut self, look: &Look, disk: &Disk) -> Row {
+        if self.fits_moved(look, disk) {
+            self.print = look.print;
+            self.recorded_ns = now_ns();
+        }
+        self
+    }
+
     /// Whether what is on the disk is what the row says, as far as can be seen from outside.
     pub(crate) fn fits(&self, look: &Look, disk: &Disk) -> bool {
         self.fits_moved(look, disk)

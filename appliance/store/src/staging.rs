@@ -14,6 +14,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How much is written between two looks at the free space. A look costs a system call, and the
 /// floor is larger than this by far.
@@ -28,6 +29,8 @@ pub(crate) struct Own {
     pub(crate) folder: Folder,
     pub(crate) staging: Folder,
     pub(crate) versions: Folder,
+    /// Whether a shelf was made that isn't durable yet.
+    new_shelf: AtomicBool,
 }
 
 /// A file being written, out of users' sight. Hashed as it is written; removed when dropped.
@@ -53,10 +56,14 @@ pub(crate) struct Ready {
 impl Own {
     /// Opens our own folders, making those that aren't there.
     pub(crate) fn open(top: &Folder) -> io::Result<Own> {
-        let folder = make(top, raspbox_protocol::path::RESERVED_NAME)?;
+        let (folder, made) = make(top, raspbox_protocol::path::RESERVED_NAME)?;
+        if made {
+            top.sync()?;
+        }
         Ok(Own {
-            staging: make(&folder, "staging")?,
-            versions: make(&folder, "versions")?,
+            staging: make(&folder, "staging")?.0,
+            versions: make(&folder, "versions")?.0,
+            new_shelf: AtomicBool::new(false),
             folder,
         })
     }
@@ -70,13 +77,25 @@ impl Own {
         self.folder
             .rename("staging", &self.folder, &aside, Onto::Nothing)?;
         tracing::error!(folder = %aside, "files of unknown origin were set aside");
-        self.staging = make(&self.folder, "staging")?;
-        Ok(())
+        self.staging = make(&self.folder, "staging")?.0;
+        self.folder.sync()
     }
 
     /// The folder in which a content is kept.
     pub(crate) fn shelf(&self, digest: &Digest) -> io::Result<Folder> {
-        make(&self.versions, &digest.to_string()[..2])
+        let (shelf, made) = make(&self.versions, &digest.to_string()[..2])?;
+        self.new_shelf.fetch_or(made, Ordering::Relaxed);
+        Ok(shelf)
+    }
+
+    /// Makes durable that these contents are kept.
+    pub(crate) fn sync_kept(&self, digests: &[Digest]) -> io::Result<()> {
+        if self.new_shelf.swap(false, Ordering::Relaxed) {
+            self.versions.sync()?;
+        }
+        digests
+            .iter()
+            .try_for_each(|digest| self.shelf(digest)?.sync())
     }
 
     /// Whether a content of this hash and size is kept.
@@ -219,14 +238,12 @@ pub(crate) fn folder_name(path: Option<&RelPath>) -> &str {
     path.map_or("the top", RelPath::as_str)
 }
 
-fn make(within: &Folder, name: &str) -> io::Result<Folder> {
-    match within.make_folder(name) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        made => {
-            if made.is_ok() {
-                within.sync()?;
-            }
-            within.below(name)
-        }
-    }
+/// Opens a folder, making it where it isn't there; tells whether it did.
+fn make(within: &Folder, name: &str) -> io::Result<(Folder, bool)> {
+    let made = match within.make_folder(name) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
+    Ok((within.below(name)?, made))
 }

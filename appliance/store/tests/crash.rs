@@ -337,6 +337,61 @@ fn a_batch_of_everything() {
     );
 }
 
+/// Somebody saves a file at every step of a change to it; what they saved must not be lost.
+fn meddle_everywhere(
+    at: &str,
+    act: impl Fn(&Box) -> Result<Version, raspbox_store::StoreError> + Copy,
+) {
+    for no_exchange in [false, true] {
+        for step in 0.. {
+            let mut my = Box::new();
+            fill(&my);
+            my.open_with(Faults {
+                meddle: Some((step, my.at(at), "saved".into())),
+                no_exchange,
+                ..Faults::default()
+            })
+            .expect("opens");
+            let result = act(&my);
+            if my.store().steps() <= step {
+                result.expect("nobody meddled");
+                assert!(step > 2, "there were steps to meddle at");
+                break;
+            }
+            my.reopen();
+            my.check_tree();
+            let there = contents(&my);
+            let by_hand = there.contains(&Digest::of(b"saved"));
+            assert!(by_hand, "step {step}: {result:?}");
+            for (name, content) in OLD {
+                let meddled = name == at;
+                let digest = Digest::of(content.as_bytes());
+                assert!(meddled || there.contains(&digest), "{name} at step {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_somebody_saves_while_it_is_replaced() {
+    meddle_everywhere("a", |my| my.put("a", "new a"));
+}
+
+#[test]
+fn what_somebody_saves_while_it_is_deleted() {
+    meddle_everywhere("b", |my| {
+        my.store().delete_file(&path("b"), &by())?;
+        Ok(Version(0))
+    });
+}
+
+#[test]
+fn what_somebody_saves_while_it_is_moved_over_and_while_it_moves() {
+    meddle_everywhere("b", |my| my.store().rename(&path("a"), &path("b"), &by()));
+    meddle_everywhere("b", |my| my.store().rename(&path("b"), &path("a"), &by()));
+    meddle_everywhere("b", |my| my.store().rename(&path("b"), &path("d/n"), &by()));
+}
+
 #[test]
 fn a_store_that_goes_on_after_a_panic_settles_first() {
     // One thread dies in the middle; the others go on with the same store.

@@ -143,10 +143,11 @@ fn a_touch_is_told_and_no_edit() {
 
 #[test]
 fn an_edit_that_its_times_hide_is_found_where_the_row_is_young() {
-    let mut my = Box::with(common::Faults {
+    let fat = common::Faults {
         fat: true,
         ..common::Faults::default()
-    });
+    };
+    let mut my = Box::with(fat.clone());
     my.put("a", "one").expect("put");
     my.close();
     let mtime = std::fs::metadata(my.at("a"))
@@ -159,7 +160,7 @@ fn an_edit_that_its_times_hide_is_found_where_the_row_is_young() {
         .open(my.at("a"))
         .expect("open");
     file.set_modified(mtime).expect("touch");
-    my.reopen();
+    my.open_with(fat).expect("opens");
     my.check_tree();
 }
 
