@@ -28,7 +28,7 @@ fn facts_are_read_as_rfc_3659_has_them() {
         item("a b", file(3, at)),
     );
     check(
-        &format!("Size=3;Type=FILE;Modify=20261122164101.123;  lead"),
+        "Size=3;Type=FILE;Modify=20261122164101.123;  lead",
         item(" lead", file(3, at)),
     );
     check("type=dir; d", item("d", Kind::Folder));

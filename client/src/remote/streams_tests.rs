@@ -68,7 +68,7 @@ fn a_commit_carries_what_can_be_opened() {
         other => panic!("{other} has no content"),
     };
     write_commit(&mut bytes, &ops, &mut draft, &mut open, &mut |more| {
-        sent += more
+        sent += more;
     })
     .expect("sent");
     let (found, count) = parsed(&bytes);
