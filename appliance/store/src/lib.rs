@@ -21,6 +21,7 @@ mod holds;
 mod inner;
 mod journal;
 mod model;
+mod moves;
 mod perform;
 mod read;
 mod recover;

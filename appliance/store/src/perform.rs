@@ -200,130 +200,6 @@ impl Batch<'_> {
         Ok(version)
     }
 
-    fn rename(
-        &mut self,
-        from: &RelPath,
-        expected: Expected,
-        to: &RelPath,
-        aside: Option<&str>,
-    ) -> Result<Version, Stop> {
-        let standing = rows::get(self.tx.db, to)?;
-        let Some(row) = rows::get(self.tx.db, from)? else {
-            let buried = rows::tombstone(self.tx.db, from)?;
-            return match (expected, standing) {
-                (Expected::Any, _) => Err(StoreError::NotFound(from.clone()).into()),
-                (_, Some(there)) if buried == Some(there.version) => Ok(there.version),
-                (_, _) => Err(StoreError::Changed(from.clone()).into()),
-            };
-        };
-        check_expected(from, &row, expected)?;
-        if from == to {
-            return Ok(row.version);
-        }
-        self.check_name(to)?;
-        self.check_moved(from, &row, to)?;
-        let from_folder = self.folders.parent(from)?;
-        let to_folder = self.folders.parent(to)?;
-        match (&standing, expected, aside) {
-            (None, _, _) => self.move_to_free(from, &from_folder, &row, to, &to_folder)?,
-            (Some(_), Expected::Absent | Expected::Version(_), _) => {
-                return Err(StoreError::Changed(to.clone()).into());
-            }
-            (Some(there), Expected::Any, Some(aside))
-                if there.entry != Entry::Folder && row.entry != Entry::Folder =>
-            {
-                let places = [(from, &*from_folder), (to, &*to_folder)];
-                self.move_over(places, [&row, there], aside)?;
-            }
-            (Some(_), Expected::Any, _) => return Err(StoreError::Exists(to.clone()).into()),
-        }
-        self.store.step();
-        let look = self.stands(&to_folder, to)?;
-        let version = self.tx.next();
-        rows::move_tree(self.tx, from, to, version, self.by)?;
-        if row.entry == Entry::Folder {
-            self.folders.forget();
-        } else {
-            let moved = Row {
-                version,
-                by: self.by.to_owned(),
-                ..row
-            };
-            rows::put(self.tx, to, &moved.seen(&look, &self.store.disk))?;
-        }
-        self.touch(from, from_folder);
-        self.touch(to, to_folder);
-        Ok(version)
-    }
-
-    fn move_to_free(
-        &self,
-        from: &RelPath,
-        from_folder: &Folder,
-        row: &Row,
-        to: &RelPath,
-        to_folder: &Folder,
-    ) -> Result<(), Stop> {
-        self.store.step();
-        if self.store.is_respelling(from, to) {
-            // The filesystem sees one name in both; nothing else can stand there.
-            let result = from_folder.rename(from.name(), to_folder, to.name(), Onto::Anything);
-            return result.map_err(|e| refused(from, e));
-        }
-        self.take_name(from_folder, from.name(), to_folder, to)?;
-        let look = self.stands(to_folder, to)?;
-        if !row.fits_moved(&look, &self.store.disk) {
-            let back = to_folder.rename(to.name(), from_folder, from.name(), Onto::Nothing);
-            back.map_err(|e| broken(from, e))?;
-            return Err(StoreError::Changed(from.clone()).into());
-        }
-        Ok(())
-    }
-
-    /// Moves a file or symlink over another one, so that the new name is never absent.
-    fn move_over(
-        &mut self,
-        [(from, from_folder), (to, to_folder)]: [(&RelPath, &Folder); 2],
-        [row, there]: [&Row; 2],
-        aside: &str,
-    ) -> Result<(), Stop> {
-        let store = self.store;
-        if store.may_exchange() {
-            store.step();
-            let exchange = || from_folder.rename(from.name(), to_folder, to.name(), Onto::Exchange);
-            match exchange() {
-                Ok(()) => {
-                    store.step();
-                    let (new, old) = (self.stands(to_folder, to)?, self.stands(from_folder, from)?);
-                    let disk = &store.disk;
-                    if !row.fits_moved(&new, disk) || !there.fits_moved(&old, disk) {
-                        exchange().map_err(|e| broken(to, e))?;
-                        return Err(StoreError::Changed(to.clone()).into());
-                    }
-                    let staging = &store.own.staging;
-                    let away = from_folder.rename(from.name(), staging, aside, Onto::Nothing);
-                    away.map_err(|e| broken(from, e))?;
-                    store.step();
-                    return self.displace(aside, to, there);
-                }
-                Err(error) if cannot_exchange(&error) => {}
-                Err(error) => return Err(refused(to, error)),
-            }
-        }
-        self.take_away(to, to_folder, aside, there)?;
-        store.step();
-        if let Err(error) = from_folder.rename(from.name(), to_folder, to.name(), Onto::Nothing) {
-            let back = store
-                .own
-                .staging
-                .rename(aside, to_folder, to.name(), Onto::Nothing);
-            back.map_err(|e| broken(to, e))?;
-            return Err(refused(from, error));
-        }
-        store.step();
-        self.displace(aside, to, there)
-    }
-
     fn set_meta(
         &mut self,
         path: &RelPath,
@@ -374,7 +250,7 @@ impl Batch<'_> {
     }
 
     /// Moves what stands under a name to a staged one, unless it isn't what its row says.
-    fn take_away(
+    pub(crate) fn take_away(
         &self,
         path: &RelPath,
         folder: &Folder,
@@ -402,7 +278,7 @@ impl Batch<'_> {
     }
 
     /// Keeps what was displaced as a version.
-    fn displace(&mut self, staged: &str, path: &RelPath, row: &Row) -> Result<(), Stop> {
+    pub(crate) fn displace(&mut self, staged: &str, path: &RelPath, row: &Row) -> Result<(), Stop> {
         let left = self
             .store
             .keep(staged, &row.entry)
@@ -415,7 +291,7 @@ impl Batch<'_> {
     }
 
     /// Renames to a name at which nothing may stand.
-    fn take_name(
+    pub(crate) fn take_name(
         &self,
         folder: &Folder,
         name: &str,
@@ -455,7 +331,7 @@ impl Batch<'_> {
         dress().map_err(|e| StoreError::io(staged, e).into())
     }
 
-    fn check_name(&self, path: &RelPath) -> Result<(), StoreError> {
+    pub(crate) fn check_name(&self, path: &RelPath) -> Result<(), StoreError> {
         match self.store.disk.refuses_name(path) {
             None => Ok(()),
             Some(why) => Err(StoreError::CannotHold {
@@ -465,34 +341,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Checks that everything that moves has a legal path afterwards.
-    fn check_moved(&self, from: &RelPath, row: &Row, to: &RelPath) -> Result<(), Stop> {
-        let cannot = |why: &str| {
-            Stop::Refused(StoreError::CannotHold {
-                path: to.clone(),
-                why: why.into(),
-            })
-        };
-        if row.entry != Entry::Folder {
-            return Ok(());
-        }
-        if to.is_in(from) {
-            return Err(cannot("a folder can't move into itself"));
-        }
-        let mut after: Option<RelPath> = None;
-        loop {
-            let page = rows::page(self.tx.db, Some(from), after.as_ref(), 1_000)?;
-            let Some((last, _)) = page.last() else {
-                return Ok(());
-            };
-            if page.iter().any(|(path, _)| path.moved(from, to).is_none()) {
-                return Err(cannot("a path in it would get too long"));
-            }
-            after = Some(last.clone());
-        }
-    }
-
-    fn stands(&self, folder: &Folder, path: &RelPath) -> Result<Look, Stop> {
+    pub(crate) fn stands(&self, folder: &Folder, path: &RelPath) -> Result<Look, Stop> {
         match folder.look(path.name()) {
             Ok(Some(look)) => Ok(look),
             Ok(None) => Err(Stop::Broken(StoreError::NotFound(path.clone()))),
@@ -500,7 +349,7 @@ impl Batch<'_> {
         }
     }
 
-    fn touch(&mut self, path: &RelPath, folder: Rc<Folder>) {
+    pub(crate) fn touch(&mut self, path: &RelPath, folder: Rc<Folder>) {
         self.touched.insert(path.parent(), folder);
     }
 }
@@ -510,12 +359,12 @@ pub(crate) fn old_name(staged: &str) -> String {
     format!("old-{staged}")
 }
 
-fn broken(path: &RelPath, error: io::Error) -> Stop {
+pub(crate) fn broken(path: &RelPath, error: io::Error) -> Stop {
     Stop::Broken(StoreError::io(path, error))
 }
 
 /// The drive refused, and nothing was changed. What isn't there any more was changed by others.
-fn refused(path: &RelPath, error: io::Error) -> Stop {
+pub(crate) fn refused(path: &RelPath, error: io::Error) -> Stop {
     let changed = crate::beneath::is_absent(&error)
         || matches!(error.raw_os_error(), Some(libc::EEXIST | libc::EISDIR));
     Stop::Refused(if changed {
@@ -525,7 +374,7 @@ fn refused(path: &RelPath, error: io::Error) -> Stop {
     })
 }
 
-fn cannot_exchange(error: &io::Error) -> bool {
+pub(crate) fn cannot_exchange(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     matches!(code, Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP))
 }
