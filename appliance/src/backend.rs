@@ -79,12 +79,22 @@ impl Backend {
         }
     }
 
+    /// What is in a folder; nothing where there is no such folder.
+    ///
+    /// That is how vsftpd answers, and clients look with CWD or MLST before they believe it. With
+    /// an error in its place, which libunftp sends only after its 150, rclone 1.60 takes a folder
+    /// that it is about to make for a failure. A drive that isn't there is an error here as well.
     fn folder(&self, account: &Account, place: &Place) -> Answer<Vec<Row>> {
         account.need(Permission::List)?;
-        match place {
-            Place::Top => Ok(rows(self.shared.store.list(None)?)),
-            Place::Entry(path) => Ok(rows(self.shared.store.list(Some(path))?)),
-            Place::Special(_) => Err(Trouble::unavailable("not a folder")),
+        let listed = match place {
+            Place::Top => self.shared.store.list(None),
+            Place::Entry(path) => self.shared.store.list(Some(path)),
+            Place::Special(_) => return Err(Trouble::unavailable("not a folder")),
+        };
+        match listed {
+            Ok(entries) => Ok(rows(entries)),
+            Err(StoreError::NotFound(_) | StoreError::NoParent(_)) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -110,15 +120,17 @@ impl Backend {
     async fn send<W: AsyncWrite + Unpin + Send + ?Sized>(
         &self,
         account: &Account,
-        place: &Place,
-        position: u64,
+        transfer: &Transfer,
+        (place, position): (&Place, u64),
         output: &mut W,
     ) -> Answer<u64> {
         let (shared, session) = (&self.shared, &self.session);
         account.need(Permission::Read)?;
         let special = match place {
             Place::Top => return Err(Trouble::unavailable("a folder")),
-            Place::Entry(path) => return get_file(shared, session, path, position, output).await,
+            Place::Entry(path) => {
+                return get_file(shared, session, transfer, (path, position), output).await;
+            }
             Place::Special(special) => *special,
         };
         account.need(Permission::List)?;
@@ -126,21 +138,23 @@ impl Backend {
             Special::Info => {
                 let now = SystemTime::now().into();
                 let info = shared.store.info(now, account.permissions.can_write())?;
-                get_bytes(shared, info.to_string().as_bytes(), position, output).await
+                get_bytes(transfer, info.to_string().as_bytes(), position, output).await
             }
-            Special::Tree => Ok(send_feed(shared, None, true, output).await?.1),
-            Special::Changes(cursor) => Ok(send_feed(shared, Some(cursor), true, output).await?.1),
-            Special::Events(cursor) => send_events(shared, session, cursor, output).await,
+            Special::Tree => Ok(send_feed(shared, transfer, None, true, output).await?.1),
+            Special::Changes(cursor) => Ok(send_feed(shared, transfer, Some(cursor), true, output)
+                .await?
+                .1),
+            Special::Events(cursor) => send_events(shared, session, transfer, cursor, output).await,
             Special::Result(id) => {
                 let outcomes = shared.store.outcome(id)?;
                 let outcomes = outcomes.ok_or_else(|| Trouble::unavailable("no such commit"))?;
-                get_bytes(shared, &result_bytes(outcomes), position, output).await
+                get_bytes(transfer, &result_bytes(outcomes), position, output).await
             }
             Special::Want(id) => {
                 let wants = session
                     .wants(id)
                     .ok_or_else(|| Trouble::unavailable("no such list"))?;
-                get_wants(shared, session, &wants, output).await
+                get_wants(shared, session, transfer, &wants, output).await
             }
             Special::Commit(_) => Err(Trouble::unavailable("a commit can't be retrieved")),
         }
@@ -192,7 +206,7 @@ impl Backend {
             Special::Want(id) => {
                 account.need(Permission::Read)?;
                 account.need(Permission::List)?;
-                put_wants(shared, session, transfer, id, input).await
+                put_wants(session, transfer, id, input).await
             }
             Special::Info
             | Special::Tree
@@ -300,7 +314,9 @@ impl StorageBackend<Account> for Backend {
     {
         let transfer = self.session.begin(start_pos)?;
         let place = self.place_of(path)?;
-        let bytes = self.send(user, &place, start_pos, output).await?;
+        let bytes = self
+            .send(user, &transfer, (&place, start_pos), output)
+            .await?;
         transfer.succeeded();
         Ok(bytes)
     }
@@ -384,14 +400,16 @@ impl StorageBackend<Account> for Backend {
 
     async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &Account, path: P) -> Result<()> {
         user.need(Permission::Enter)?;
-        let place = self.place_of(path)?;
+        let place = self.place_of(&path)?;
+        // As libunftp keeps it, `..` and all, since CDUP takes off the last name of that.
+        let cwd = path.as_ref().to_string_lossy().into_owned();
         let stat = match &place {
             Place::Top => self.shared.store.stat(None),
             Place::Entry(path) => self.shared.store.stat(Some(path)),
             Place::Special(_) => return Err(Trouble::unavailable("not a folder").into()),
         };
         match (stat.map_err(Trouble::from)?, &place) {
-            (Stat::Folder { .. }, _) => self.session.set_cwd(place.ftp_path()),
+            (Stat::Folder { .. }, _) => self.session.set_cwd(cwd),
             (Stat::File { .. } | Stat::Symlink { .. }, Place::Entry(path)) => {
                 return Err(Trouble::from(StoreError::NotAFolder(path.clone())).into());
             }

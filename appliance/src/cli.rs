@@ -6,6 +6,7 @@ use crate::permissions::Permissions;
 use crate::state::StateDir;
 use crate::status::Status;
 use crate::users::User;
+use crate::verbs;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -13,7 +14,10 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// The longest password that is read, in bytes.
 const PASSWORD_MAX_BYTES: u64 = 1024;
@@ -196,18 +200,22 @@ fn execute(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// libunftp puts its arguments into tracing spans, credentials' names among them: never shown,
-/// whatever RUST_LOG says.
+/// Logs to standard error, and listens to libunftp's spans ([`crate::verbs`]), which are never shown,
+/// whatever RUST_LOG says: formatting them prints whole sessions for every command.
 fn log() {
-    let filter = EnvFilter::builder()
+    let shown = EnvFilter::builder()
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env_lossy()
         .add_directive("libunftp=off".parse().expect("a directive"));
-    // Fails where the process has one already: the tests'.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let shown = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        .with_filter(shown);
+    let heard = verbs::Verbs.with_filter(filter_fn(verbs::is_heard));
+    // Fails where the process has a subscriber already.
+    let _ = tracing_subscriber::registry()
+        .with(shown)
+        .with(heard)
         .try_init();
 }
 

@@ -126,6 +126,12 @@ pub(crate) enum ConfigError {
         /// What is wrong with it.
         what: String,
     },
+    /// Every address of both kinds.
+    #[error(
+        "listening on \"[::]\" breaks PASV for IPv4 clients; use \"0.0.0.0:21\", or one IPv6 \
+         address of this machine"
+    )]
+    DualStack,
     /// Nothing says which folder to serve.
     #[error("no folder to serve: give --folder DIR, or 'folder = \"/srv/raspbox\"' in the config")]
     NoFolder,
@@ -167,19 +173,15 @@ fn settle(
     over: Fragment,
     at: &dyn Fn(usize, String) -> ConfigError,
 ) -> Result<Settings, ConfigError> {
-    let listen = match &file.listen {
-        Some(listen) if is_dual_stack(*listen.get_ref()) && over.listen.is_none() => {
-            return Err(at(
-                listen.span().start,
-                "listen = \"[::]:…\" breaks PASV for IPv4 clients; use \"0.0.0.0:21\", or one \
-                 IPv6 address of this machine"
-                    .into(),
-            ));
+    let listen = match (over.listen, &file.listen) {
+        (Some(listen), _) if is_dual_stack(listen) => return Err(ConfigError::DualStack),
+        (Some(listen), _) => listen,
+        (None, Some(listen)) if is_dual_stack(*listen.get_ref()) => {
+            return Err(at(listen.span().start, ConfigError::DualStack.to_string()));
         }
-        Some(listen) => Some(*listen.get_ref()),
-        None => None,
+        (None, Some(listen)) => *listen.get_ref(),
+        (None, None) => LISTEN_DEFAULT,
     };
-    let listen = over.listen.or(listen).unwrap_or(LISTEN_DEFAULT);
     let passive_ports = match &file.passive_ports {
         None => PASSIVE_PORTS_DEFAULT,
         Some(text) => ports(text.get_ref()).map_err(|what| at(text.span().start, what))?,
@@ -355,7 +357,7 @@ mod tests {
         );
         check(
             "folder = '/srv'\nlisten = '[::]:21'",
-            "line 2: listen = \"[::]:…\" breaks PASV",
+            "line 2: listening on \"[::]\" breaks PASV",
         );
         check(
             "folder = '/s'\npassive_ports = '40000-40100'",

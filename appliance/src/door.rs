@@ -14,8 +14,11 @@ use crate::registry::Full;
 use crate::session::{Phase, Session};
 use crate::shared::Shared;
 use crate::site::SITES;
+use crate::verbs::on_this_thread;
 use libunftp::options::{ActivePassiveMode, FtpsRequired, PassiveHost};
 use libunftp::{Server, ServerBuilder};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::OobInline;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -34,13 +37,10 @@ const LAST_REPLY: Duration = Duration::from_millis(500);
 /// How long a transfer may go on after its control connection has gone, or in a shutdown.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a session may do nothing that we can see.
-///
-/// libunftp ends idle sessions itself, but not one whose control loop hangs, and it doesn't tell us
-/// of a NOOP. So this is long, and ends what nothing else does.
-const QUIET_MAX: Duration = Duration::from_secs(3600);
+/// How much later than libunftp we end an idle session, where its control loop hangs.
+const IDLE_GRACE: Duration = Duration::from_secs(30);
 
-/// The smallest stack that served every request of the tests with room to spare, times four.
+/// Half of std's default. It is address space only, but a 32-bit Pi has little of that.
 const STACK_BYTES: usize = 1 << 20;
 
 /// Accepts connections for as long as it is polled.
@@ -67,7 +67,17 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ports: &Arc<
     let admitted = shared.registry.admit(peer, |id| {
         // Replies are small and awaited: 22 small files/s became 1,500 with this (DESIGN.md).
         stream.set_nodelay(true)?;
-        Ok(Session::new(id, peer, stream.try_clone()?, tls_required))
+        // Some clients send the last byte of ABOR out of band (RFC 959, "Telnet Synch"): without
+        // this it would be taken out of the stream, and the line never end.
+        setsockopt(&stream, OobInline, &true)?;
+        let idle_timeout = shared.settings.idle_timeout;
+        Ok(Session::new(
+            id,
+            peer,
+            stream.try_clone()?,
+            tls_required,
+            idle_timeout,
+        ))
     });
     let session = match admitted {
         Ok(Ok(session)) => session,
@@ -83,7 +93,9 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ports: &Arc<
                 shared: shared_here,
                 session,
             };
-            run(&leave.shared, &leave.session, stream, ports);
+            on_this_thread(&leave.session, || {
+                run(&leave.shared, &leave.session, stream, ports);
+            });
         });
     if let Err(error) = spawned {
         tracing::error!(%peer, %error, "no thread for a session");
@@ -215,7 +227,7 @@ async fn guard(shared: &Shared, session: &Arc<Session>) {
                 if session.is_stuck(now) {
                     return session.close("a data connection hangs");
                 }
-                if session.quiet(now) > QUIET_MAX.max(shared.settings.idle_timeout) {
+                if session.quiet(now) > shared.settings.idle_timeout + IDLE_GRACE {
                     return session.close("idle");
                 }
             }

@@ -1,8 +1,8 @@
 //! What a client retrieves: files, and the contents of a list of wants.
 
-use crate::pipe::{advise, send_file, within};
-use crate::reply::{Trouble, peer_trouble};
-use crate::session::Session;
+use crate::pipe::{advise, send_file};
+use crate::reply::Trouble;
+use crate::session::{Session, Transfer};
 use crate::shared::Shared;
 use raspbox_protocol::RelPath;
 use raspbox_protocol::commit::{DATA, Outcome, Refusal, ResultFrame};
@@ -18,8 +18,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 pub(crate) async fn get_file<W: AsyncWrite + Unpin + ?Sized>(
     shared: &Arc<Shared>,
     session: &Session,
-    path: &RelPath,
-    position: u64,
+    transfer: &Transfer,
+    (path, position): (&RelPath, u64),
     output: &mut W,
 ) -> Result<u64, Trouble> {
     let mut file = shared.store.read(path)?;
@@ -30,14 +30,14 @@ pub(crate) async fn get_file<W: AsyncWrite + Unpin + ?Sized>(
         }
         file.seek(SeekFrom::Start(position)).map_err(failed)?;
     }
-    let bytes = send_file(shared, session, file, output).await?;
+    let bytes = send_file(session, transfer, file, output).await?;
     tracing::debug!(session = session.id, %path, bytes, position, "sent");
     Ok(bytes)
 }
 
 /// Sends bytes that are there already.
 pub(crate) async fn get_bytes<W: AsyncWrite + Unpin + ?Sized>(
-    shared: &Shared,
+    transfer: &Transfer,
     bytes: &[u8],
     position: u64,
     output: &mut W,
@@ -46,9 +46,7 @@ pub(crate) async fn get_bytes<W: AsyncWrite + Unpin + ?Sized>(
         .unwrap_or(usize::MAX)
         .min(bytes.len());
     let rest = &bytes[start..];
-    within(shared, output.write_all(rest))
-        .await
-        .map_err(|error| peer_trouble(&error))?;
+    transfer.io(output.write_all(rest)).await?;
     Ok(rest.len() as u64)
 }
 
@@ -62,6 +60,7 @@ pub(crate) fn result_bytes(outcomes: Vec<Outcome>) -> Vec<u8> {
 pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
     shared: &Arc<Shared>,
     session: &Session,
+    transfer: &Transfer,
     wants: &[Want],
     output: &mut W,
 ) -> Result<u64, Trouble> {
@@ -74,12 +73,12 @@ pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
         while let Some(open) = content.take() {
             content = open.next(&mut buffer, &mut out);
             if out.len() >= buffer.len() {
-                sent += flush(shared, &mut out, output).await?;
+                sent += flush(transfer, &mut out, output).await?;
             }
         }
     }
     put(&mut out, &ContentFrame::End);
-    sent += flush(shared, &mut out, output).await?;
+    sent += flush(transfer, &mut out, output).await?;
     session.give_back(buffer);
     tracing::debug!(
         session = session.id,
@@ -162,13 +161,11 @@ fn put(out: &mut Vec<u8>, frame: &impl Frame) {
 }
 
 async fn flush<W: AsyncWrite + Unpin + ?Sized>(
-    shared: &Shared,
+    transfer: &Transfer,
     out: &mut Vec<u8>,
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    within(shared, output.write_all(out))
-        .await
-        .map_err(|error| peer_trouble(&error))?;
+    transfer.io(output.write_all(out)).await?;
     let sent = out.len() as u64;
     out.clear();
     Ok(sent)

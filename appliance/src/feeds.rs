@@ -1,8 +1,8 @@
 //! The streams that the store makes on a thread of its own: tree, changes and events.
 
-use crate::pipe::{Sender, channel, within};
-use crate::reply::{Trouble, peer_trouble};
-use crate::session::{Phase, Session};
+use crate::pipe::{Sender, channel};
+use crate::reply::Trouble;
+use crate::session::{Phase, Session, Transfer};
 use crate::shared::Shared;
 use raspbox_protocol::Cursor;
 use raspbox_protocol::feed::{BEAT_INTERVAL, FeedFrame};
@@ -19,6 +19,7 @@ const BATCH_BYTES: usize = 64 << 10;
 /// and the bytes.
 pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
     shared: &Arc<Shared>,
+    transfer: &Transfer,
     since: Option<Cursor>,
     with_head: bool,
     output: &mut W,
@@ -41,7 +42,7 @@ pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
     let mut sent = Ok(());
     while let Some(batch) = from_store.recv().await {
         bytes += batch.len() as u64;
-        sent = within(shared, output.write_all(&batch)).await;
+        sent = transfer.io(output.write_all(&batch)).await;
         if sent.is_err() {
             break;
         }
@@ -52,10 +53,8 @@ pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
         Ok(made) => made,
         Err(error) => return Err(Trouble::local(error.to_string())),
     };
-    sent.map_err(|error| peer_trouble(&error))?;
-    within(shared, output.flush())
-        .await
-        .map_err(|error| peer_trouble(&error))?;
+    sent?;
+    transfer.io(output.flush()).await?;
     Ok((made?, bytes))
 }
 
@@ -63,6 +62,7 @@ pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
 pub(crate) async fn send_events<W: AsyncWrite + Unpin + ?Sized>(
     shared: &Arc<Shared>,
     session: &Session,
+    transfer: &Transfer,
     since: Cursor,
     output: &mut W,
 ) -> Result<u64, Trouble> {
@@ -71,7 +71,7 @@ pub(crate) async fn send_events<W: AsyncWrite + Unpin + ?Sized>(
     loop {
         // Seen before the store is read: what happens meanwhile wakes us again.
         changes.borrow_and_update();
-        let (mark, sent) = send_feed(shared, Some(at), with_head, output).await?;
+        let (mark, sent) = send_feed(shared, transfer, Some(at), with_head, output).await?;
         (at, bytes, with_head) = (mark, bytes + sent, false);
         loop {
             tokio::select! {
@@ -83,12 +83,10 @@ pub(crate) async fn send_events<W: AsyncWrite + Unpin + ?Sized>(
                 () = tokio::time::sleep(BEAT_INTERVAL) => {
                     let beat = to_bytes(&[FeedFrame::Beat]);
                     bytes += beat.len() as u64;
-                    within(shared, async {
+                    transfer.io(async {
                         output.write_all(&beat).await?;
                         output.flush().await
-                    })
-                    .await
-                    .map_err(|error| peer_trouble(&error))?;
+                    }).await?;
                 }
             }
         }

@@ -30,3 +30,4 @@ mod status;
 mod tls;
 mod upload;
 mod users;
+mod verbs;

@@ -4,11 +4,9 @@
 //! store is done right there. Only what the store reads or makes as a stream, and the writing of
 //! long uploads, has a second thread and a short queue between the two.
 
-use crate::reply::{Trouble, peer_trouble};
+use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
-use crate::shared::Shared;
 use std::fs::File;
-use std::future::Future;
 use std::io::{self, Read};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -32,31 +30,18 @@ pub(crate) enum Piece {
     End,
 }
 
-/// Does I/O with the peer, which must get on within the idle time-out.
-pub(crate) async fn within<T>(
-    shared: &Shared,
-    io: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    match tokio::time::timeout(shared.settings.idle_timeout, io).await {
-        Ok(result) => result,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
 /// Reads until the buffer is full or the peer has sent everything; returns how many bytes.
 ///
 /// # Errors
 /// Where the peer was cut, as far as that can be seen.
 pub(crate) async fn fill<R: AsyncRead + Unpin>(
-    shared: &Shared,
     transfer: &Transfer,
     input: &mut R,
     buffer: &mut [u8],
 ) -> Result<usize, Trouble> {
     let mut filled = 0;
     while filled < buffer.len() {
-        let read = within(shared, input.read(&mut buffer[filled..])).await;
-        match read.map_err(|error| peer_trouble(&error))? {
+        match transfer.io(input.read(&mut buffer[filled..])).await? {
             0 => {
                 transfer.check_end()?;
                 break;
@@ -69,8 +54,8 @@ pub(crate) async fn fill<R: AsyncRead + Unpin>(
 
 /// Sends the rest of a file; returns how many bytes that was.
 pub(crate) async fn send_file<W: AsyncWrite + Unpin + ?Sized>(
-    shared: &Shared,
     session: &Session,
+    transfer: &Transfer,
     mut file: File,
     output: &mut W,
 ) -> Result<u64, Trouble> {
@@ -86,8 +71,8 @@ pub(crate) async fn send_file<W: AsyncWrite + Unpin + ?Sized>(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => break Err(Trouble::local(format!("the drive failed: {error}"))),
         };
-        if let Err(error) = within(shared, output.write_all(&buffer[..len])).await {
-            break Err(peer_trouble(&error));
+        if let Err(trouble) = transfer.io(output.write_all(&buffer[..len])).await {
+            break Err(trouble);
         }
         sent += len as u64;
     };

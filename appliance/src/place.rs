@@ -55,15 +55,6 @@ impl Place {
             None => Ok(Place::Entry(RelPath::parse(&joined)?)),
         }
     }
-
-    /// The absolute FTP path.
-    pub(crate) fn ftp_path(&self) -> String {
-        match self {
-            Place::Top => "/".into(),
-            Place::Entry(path) => format!("/{path}"),
-            Place::Special(special) => special.to_string(),
-        }
-    }
 }
 
 /// The names that are left when empty ones, `.` and `..` are resolved.

@@ -3,7 +3,6 @@
 use crate::place::PlaceError;
 use libunftp::options::{Reply, ReplyCode};
 use raspbox_store::{FeedError, StoreError};
-use std::io;
 use unftp_core::storage::{Error, ErrorKind};
 
 /// Trouble of a request, as a kind that libunftp turns into a code and a text for people.
@@ -131,9 +130,4 @@ impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Error {
         Error::new(trouble.kind, trouble.text)
     }
-}
-
-/// Trouble while reading from or writing to a peer.
-pub(crate) fn peer_trouble(error: &io::Error) -> Trouble {
-    Trouble::cut(error.to_string())
 }

@@ -10,6 +10,7 @@ use raspbox_protocol::RelPath;
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::want::Want;
 use std::collections::VecDeque;
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ pub(crate) struct Session {
     /// When.
     pub(crate) since: Instant,
     tls_required: bool,
+    idle_timeout: Duration,
     control: TcpStream,
     phase: watch::Sender<Phase>,
     state: Mutex<State>,
@@ -73,6 +75,7 @@ impl Session {
         peer: SocketAddr,
         control: TcpStream,
         tls_required: bool,
+        idle_timeout: Duration,
     ) -> Session {
         let now = Instant::now();
         Session {
@@ -80,6 +83,7 @@ impl Session {
             peer,
             since: now,
             tls_required,
+            idle_timeout,
             control,
             phase: watch::Sender::new(Phase::Open),
             state: Mutex::new(State {
@@ -115,7 +119,7 @@ impl Session {
         self.state().account.clone()
     }
 
-    /// The working directory, absolute, as far as CWD told us. (CDUP is not seen.)
+    /// The working directory as libunftp has it: absolute, and with `..` still in it.
     pub(crate) fn cwd(&self) -> String {
         self.state().cwd.clone()
     }
@@ -123,6 +127,16 @@ impl Session {
     /// Notes a successful CWD.
     pub(crate) fn set_cwd(&self, cwd: String) {
         self.state().cwd = cwd;
+    }
+
+    /// Notes a CDUP: the last name goes, whatever it is, as in libunftp.
+    pub(crate) fn on_cdup(&self) {
+        let mut state = self.state();
+        let above = std::path::Path::new(&state.cwd).parent();
+        state.cwd = above
+            .and_then(|above| above.to_str())
+            .unwrap_or("/")
+            .to_owned();
     }
 
     /// A TLS handshake began.
@@ -177,6 +191,7 @@ impl Session {
         state.transfers += 1;
         Ok(Transfer {
             session: Arc::clone(self),
+            idle_timeout: self.idle_timeout,
             position,
             encrypted,
             succeeded: false,
@@ -239,7 +254,7 @@ impl Session {
             Ok(len) => len == 0,
             Err(error) => !matches!(
                 error.kind(),
-                std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
             ),
         }
     }
@@ -269,7 +284,12 @@ impl Session {
     /// Ends it now.
     pub(crate) fn close(&self, why: &str) {
         if self.advance(Phase::Closed) {
-            tracing::info!(session = self.id, peer = %self.peer, why, "session ended");
+            if self.account().is_some() {
+                tracing::info!(session = self.id, peer = %self.peer, why, "session ended");
+            } else {
+                // Probes of our own and of others would fill the log.
+                tracing::debug!(session = self.id, peer = %self.peer, why, "session ended");
+            }
             // Fails only where the peer has gone first.
             let _ = self.control.shutdown(Shutdown::Both);
         }
@@ -293,12 +313,24 @@ impl Session {
 #[derive(Debug)]
 pub(crate) struct Transfer {
     session: Arc<Session>,
+    idle_timeout: Duration,
     position: u64,
     encrypted: bool,
     succeeded: bool,
 }
 
 impl Transfer {
+    /// Does I/O with the peer, which must get on within the idle time-out.
+    pub(crate) async fn io<T>(
+        &self,
+        io: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, Trouble> {
+        match tokio::time::timeout(self.idle_timeout, io).await {
+            Ok(result) => result.map_err(|error| Trouble::cut(error.to_string())),
+            Err(_) => Err(Trouble::cut("nothing moved for too long")),
+        }
+    }
+
     /// Fails where an upload that seems to have ended was cut.
     ///
     /// On TLS the end is certain: it came with a close_notify. On a plain data connection a cut
@@ -326,5 +358,74 @@ impl Drop for Transfer {
         if useless {
             self.session.drain();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, Session, WANT_LISTS_MAX};
+    use raspbox_protocol::special::RequestId;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+
+    fn session() -> (Arc<Session>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (control, peer) = listener.accept().unwrap();
+        control.set_nonblocking(true).unwrap();
+        (
+            Arc::new(Session::new(1, peer, control, false, Duration::MAX)),
+            client,
+        )
+    }
+
+    #[test]
+    fn only_the_last_lists_of_wants_are_kept() {
+        let (session, _client) = session();
+        let id = |n: usize| RequestId([u8::try_from(n).unwrap(); 16]);
+        for n in 0..=WANT_LISTS_MAX {
+            session.keep_wants(id(n), Vec::new());
+        }
+        assert!(session.wants(id(0)).is_none());
+        assert!((1..=WANT_LISTS_MAX).all(|n| session.wants(id(n)).is_some()));
+        session.keep_wants(id(1), Vec::new());
+        assert!(
+            session.wants(id(2)).is_some(),
+            "the same list again takes no place"
+        );
+    }
+
+    #[test]
+    fn a_peer_that_has_gone_is_noticed_also_after_its_end_was_read() {
+        let (session, client) = session();
+        assert!(!session.control_gone());
+        drop(client);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while !session.control_gone() {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        assert!(session.control_gone());
+    }
+
+    #[test]
+    fn nothing_begins_in_a_session_that_ends() {
+        let (session, _client) = session();
+        let transfer = session.begin(0).unwrap();
+        session.drain();
+        assert!(session.begin(0).is_err());
+        assert_eq!(session.transfers(), 1);
+        transfer.succeeded();
+        assert_eq!(session.transfers(), 0);
+    }
+
+    #[test]
+    fn a_failed_transfer_with_a_position_drains_the_session() {
+        let (session, _client) = session();
+        drop(session.begin(0).unwrap());
+        session.begin(7).unwrap().succeeded();
+        assert!(session.begin(0).is_ok());
+        drop(session.begin(7).unwrap());
+        assert!(session.begin(0).is_err());
     }
 }

@@ -9,6 +9,9 @@ use std::path::Path;
 /// The file's name in the state directory.
 pub(crate) const STATUS_FILE: &str = "status.json";
 
+/// Free space is told in steps of so many MiB: each change is a write to what may be an SD card.
+const FREE_STEP_MIB: u64 = 128;
+
 /// What the daemon said of itself last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Status {
@@ -47,7 +50,9 @@ impl Status {
             folder: shared.settings.folder.display().to_string(),
             address: address.into(),
             fingerprint: shared.identity.fingerprint.clone(),
-            free_mib: info.ok().map(|info| info.free_bytes >> 20),
+            free_mib: info
+                .ok()
+                .map(|info| (info.free_bytes >> 20) & !(FREE_STEP_MIB - 1)),
             paired: shared.accounts.devices().len(),
             online,
             sessions: sessions.len(),

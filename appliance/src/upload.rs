@@ -27,7 +27,7 @@ pub(crate) async fn put_file<R: AsyncRead + Unpin>(
     mut input: R,
 ) -> Result<u64, Trouble> {
     let mut first = session.buffer();
-    let len = fill(shared, transfer, &mut input, &mut first).await?;
+    let len = fill(transfer, &mut input, &mut first).await?;
     let (staged, bytes) = if len < first.len() {
         let mut staged = stage(&shared.store, path, position)?;
         write(&mut staged, path, &first[..len])?;
@@ -77,7 +77,7 @@ async fn stage_rest<R: AsyncRead + Unpin>(
         }
         piece = empty.try_recv().unwrap_or_default();
         piece.resize(size_bytes, 0);
-        match fill(shared, transfer, &mut input, &mut piece).await {
+        match fill(transfer, &mut input, &mut piece).await {
             Ok(len) => piece.truncate(len),
             Err(cut) => break Some(cut),
         }
@@ -123,7 +123,7 @@ pub(crate) async fn put_commit<R: AsyncRead + Unpin>(
 ) -> Result<u64, Trouble> {
     let mut first = session.buffer();
     let size_bytes = first.len();
-    let len = fill(shared, transfer, &mut input, &mut first).await?;
+    let len = fill(transfer, &mut input, &mut first).await?;
     if len < size_bytes {
         apply(&shared.store, id, account, &mut &first[..len])?;
         session.give_back(first);
@@ -149,7 +149,7 @@ pub(crate) async fn put_commit<R: AsyncRead + Unpin>(
         }
         piece = empty.try_recv().unwrap_or_default();
         piece.resize(size_bytes, 0);
-        match fill(shared, transfer, &mut input, &mut piece).await {
+        match fill(transfer, &mut input, &mut piece).await {
             Ok(len) => piece.truncate(len),
             Err(cut) => break Some(cut),
         }
@@ -178,7 +178,6 @@ fn apply(
 
 /// Takes a list of wants and keeps it for the session.
 pub(crate) async fn put_wants<R: AsyncRead + Unpin>(
-    shared: &Arc<Shared>,
     session: &Session,
     transfer: &Transfer,
     id: RequestId,
@@ -187,7 +186,7 @@ pub(crate) async fn put_wants<R: AsyncRead + Unpin>(
     let mut list = Vec::new();
     let mut buffer = session.buffer();
     loop {
-        let len = fill(shared, transfer, &mut input, &mut buffer).await?;
+        let len = fill(transfer, &mut input, &mut buffer).await?;
         if list.len() + len > WANT_LIST_MAX_BYTES {
             return Err(Trouble::bad_request("the list of wants is too long"));
         }

@@ -12,12 +12,12 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 /// A connection, encrypted or not.
-pub enum Wire {
+pub(crate) enum Wire {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
-pub struct Client {
+pub(crate) struct Client {
     control: BufReader<Wire>,
     address: SocketAddr,
     versions: &'static [&'static SupportedProtocolVersion],
@@ -25,14 +25,14 @@ pub struct Client {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
-    pub code: u32,
-    pub text: String,
+pub(crate) struct Reply {
+    pub(crate) code: u32,
+    pub(crate) text: String,
 }
 
 impl Reply {
     #[track_caller]
-    pub fn expect(self, code: u32) -> Reply {
+    pub(crate) fn expect(self, code: u32) -> Reply {
         assert_eq!(self.code, code, "{}", self.text);
         self
     }
@@ -40,13 +40,13 @@ impl Reply {
 
 impl Client {
     /// Connects and takes the greeting.
-    pub fn connect(address: SocketAddr) -> Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
         let mut client = Client::connect_silently(address);
         client.reply().unwrap().expect(220);
         client
     }
 
-    pub fn connect_silently(address: SocketAddr) -> Client {
+    pub(crate) fn connect_silently(address: SocketAddr) -> Client {
         Client {
             control: BufReader::new(Wire::Plain(connect(address))),
             address,
@@ -56,11 +56,11 @@ impl Client {
     }
 
     /// Speaks these versions of TLS only.
-    pub fn speak(&mut self, versions: &'static [&'static SupportedProtocolVersion]) {
+    pub(crate) fn speak(&mut self, versions: &'static [&'static SupportedProtocolVersion]) {
         self.versions = versions;
     }
 
-    pub fn auth_tls(&mut self) {
+    pub(crate) fn auth_tls(&mut self) {
         self.command("AUTH TLS").expect(234);
         let Wire::Plain(socket) = self.control.get_ref() else {
             panic!("TLS already");
@@ -72,14 +72,14 @@ impl Client {
     }
 
     /// The certificate that the server showed.
-    pub fn certificate(&self) -> Vec<u8> {
+    pub(crate) fn certificate(&self) -> Vec<u8> {
         match self.control.get_ref() {
             Wire::Plain(_) => panic!("no TLS"),
             Wire::Tls(tls) => tls.conn.peer_certificates().unwrap()[0].to_vec(),
         }
     }
 
-    pub fn log_in(&mut self, user: &str, password: &str) -> Reply {
+    pub(crate) fn log_in(&mut self, user: &str, password: &str) -> Reply {
         let reply = self.command(&format!("USER {user}"));
         if reply.code != 331 {
             return reply;
@@ -88,19 +88,19 @@ impl Client {
     }
 
     /// Encrypts data connections from now on.
-    pub fn protect(&mut self) {
+    pub(crate) fn protect(&mut self) {
         self.command("PBSZ 0").expect(200);
         self.command("PROT P").expect(200);
         self.protected = true;
     }
 
     /// Opens data connections in plain, whatever the server believes.
-    pub fn unprotect(&mut self) {
+    pub(crate) fn unprotect(&mut self) {
         self.protected = false;
     }
 
     #[track_caller]
-    pub fn command(&mut self, line: &str) -> Reply {
+    pub(crate) fn command(&mut self, line: &str) -> Reply {
         self.send(line);
         match self.reply() {
             Ok(reply) => reply,
@@ -108,13 +108,13 @@ impl Client {
         }
     }
 
-    pub fn send(&mut self, line: &str) {
+    pub(crate) fn send(&mut self, line: &str) {
         let control = self.control.get_mut();
         control.write_all(format!("{line}\r\n").as_bytes()).unwrap();
         control.flush().unwrap();
     }
 
-    pub fn reply(&mut self) -> io::Result<Reply> {
+    pub(crate) fn reply(&mut self) -> io::Result<Reply> {
         let mut text = String::new();
         loop {
             let begin = text.len();
@@ -130,7 +130,7 @@ impl Client {
     }
 
     /// Whether the server has ended the session.
-    pub fn is_gone(&mut self) -> bool {
+    pub(crate) fn is_gone(&mut self) -> bool {
         loop {
             match self.reply() {
                 Ok(_) => {}
@@ -140,7 +140,7 @@ impl Client {
     }
 
     /// Whether the server still answers.
-    pub fn is_served(&mut self) -> bool {
+    pub(crate) fn is_served(&mut self) -> bool {
         let control = self.control.get_mut();
         let sent = control
             .write_all(b"NOOP\r\n")
@@ -149,14 +149,14 @@ impl Client {
     }
 
     /// Asks for a data connection with EPSV and opens it; TLS begins with the first byte.
-    pub fn open(&mut self) -> Wire {
+    pub(crate) fn open(&mut self) -> Wire {
         let reply = self.command("EPSV").expect(229);
         let port = reply.text.rsplit('|').nth(1).unwrap().parse().unwrap();
         self.open_port(port)
     }
 
     /// The same with PASV.
-    pub fn open_passive(&mut self) -> Wire {
+    pub(crate) fn open_passive(&mut self) -> Wire {
         let reply = self.command("PASV").expect(227);
         let numbers = reply.text.split(['(', ')']).nth(1).unwrap();
         let numbers: Vec<u16> = numbers.split(',').map(|n| n.parse().unwrap()).collect();
@@ -174,7 +174,7 @@ impl Client {
 
     /// Retrieves what a command sends.
     #[track_caller]
-    pub fn take(&mut self, command: &str) -> Result<Vec<u8>, Reply> {
+    pub(crate) fn take(&mut self, command: &str) -> Result<Vec<u8>, Reply> {
         let mut data = self.open();
         let begun = self.command(command);
         if begun.code != 150 {
@@ -192,13 +192,13 @@ impl Client {
 
     /// The same as text.
     #[track_caller]
-    pub fn take_text(&mut self, command: &str) -> String {
+    pub(crate) fn take_text(&mut self, command: &str) -> String {
         String::from_utf8(self.take(command).unwrap()).unwrap()
     }
 
     /// Sends a content.
     #[track_caller]
-    pub fn give(&mut self, command: &str, content: &[u8]) -> Reply {
+    pub(crate) fn give(&mut self, command: &str, content: &[u8]) -> Reply {
         let mut data = self.open();
         let begun = self.command(command);
         if begun.code != 150 {
@@ -210,16 +210,16 @@ impl Client {
         self.reply().unwrap()
     }
 
-    pub fn store(&mut self, path: &str, content: &[u8]) -> Reply {
+    pub(crate) fn store(&mut self, path: &str, content: &[u8]) -> Reply {
         self.give(&format!("STOR {path}"), content)
     }
 
-    pub fn retrieve(&mut self, path: &str) -> Result<Vec<u8>, Reply> {
+    pub(crate) fn retrieve(&mut self, path: &str) -> Result<Vec<u8>, Reply> {
         self.take(&format!("RETR {path}"))
     }
 
     /// Closes the control connection without a word.
-    pub fn vanish(self) {
+    pub(crate) fn vanish(self) {
         let socket = match self.control.into_inner() {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => tls.sock,
@@ -230,7 +230,7 @@ impl Client {
 
 impl Wire {
     /// Ends a data connection as it should be ended.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         if let Wire::Tls(tls) = &mut self {
             // An upload of nothing hasn't shaken hands yet.
             while tls.conn.is_handshaking() {
@@ -249,12 +249,12 @@ impl Wire {
     }
 
     /// Cuts it: on TLS, without a close_notify.
-    pub fn cut(self) {
+    pub(crate) fn cut(self) {
         self.half_close();
     }
 
     /// Sends nothing more, without a close_notify, and goes on reading.
-    pub fn half_close(&self) {
+    pub(crate) fn half_close(&self) {
         let socket = match self {
             Wire::Plain(socket) => socket,
             Wire::Tls(tls) => &tls.sock,

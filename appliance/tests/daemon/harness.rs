@@ -10,29 +10,29 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    pub address: SocketAddr,
-    pub fingerprint: String,
-    pub password: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) fingerprint: String,
+    pub(crate) password: String,
     temp: TempDir,
 }
 
 impl Daemon {
     /// With no configuration at all.
-    pub fn start() -> Daemon {
+    pub(crate) fn start() -> Daemon {
         Daemon::with("")
     }
 
     /// With these lines of configuration.
-    pub fn with(config: &str) -> Daemon {
+    pub(crate) fn with(config: &str) -> Daemon {
         Daemon::spawn(config, |_, _| {})
     }
 
     /// With these lines of configuration, and what `prepare` does to the command.
-    pub fn spawn(config: &str, prepare: impl FnOnce(&mut Command, &Path)) -> Daemon {
+    pub(crate) fn spawn(config: &str, prepare: impl FnOnce(&mut Command, &Path)) -> Daemon {
         let temp = TempDir::new().unwrap();
         fs::create_dir(temp.path().join("drive")).unwrap();
         fs::write(temp.path().join("raspbox.toml"), config).unwrap();
@@ -88,7 +88,7 @@ impl Daemon {
     }
 
     /// Ends it and starts it again on the same folder.
-    pub fn restart(mut self) -> Daemon {
+    pub(crate) fn restart(mut self) -> Daemon {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         assert!(self.wait().success());
         let temp = std::mem::replace(&mut self.temp, TempDir::new().unwrap());
@@ -96,36 +96,36 @@ impl Daemon {
     }
 
     /// The drive.
-    pub fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.temp.path().join("drive")
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.temp.path().join("state")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.temp.path().join("log")).unwrap()
     }
 
     /// What stands in a file of the drive.
-    pub fn content(&self, path: &str) -> Option<Vec<u8>> {
+    pub(crate) fn content(&self, path: &str) -> Option<Vec<u8>> {
         fs::read(self.folder().join(path)).ok()
     }
 
     /// A client over TLS that has not logged in.
-    pub fn secure(&self) -> Client {
+    pub(crate) fn secure(&self) -> Client {
         let mut client = Client::connect(self.address);
         client.auth_tls();
         client
     }
 
     /// A client over TLS that has logged in as the first user.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client_as("raspbox", &self.password)
     }
 
-    pub fn client_as(&self, user: &str, password: &str) -> Client {
+    pub(crate) fn client_as(&self, user: &str, password: &str) -> Client {
         let mut client = self.secure();
         client.log_in(user, password).expect(230);
         client.protect();
@@ -133,7 +133,7 @@ impl Daemon {
     }
 
     /// Makes a user.
-    pub fn add_user(&self, name: &str, permissions: &str) {
+    pub(crate) fn add_user(&self, name: &str, permissions: &str) {
         let output = self.control_with(
             &[
                 "user",
@@ -153,7 +153,7 @@ impl Daemon {
     }
 
     /// Runs another subcommand on the same state.
-    pub fn control(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn control(&self, arguments: &[&str]) -> Output {
         self.control_with(arguments, b"")
     }
 
@@ -171,13 +171,17 @@ impl Daemon {
         child.wait_with_output().unwrap()
     }
 
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = i32::try_from(self.child.id()).unwrap();
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = i32::try_from(self.pid()).unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
     }
 
     /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the daemon ends", || {
             status = self.child.try_wait().unwrap();
@@ -198,7 +202,7 @@ impl Drop for Daemon {
 }
 
 /// Waits until something is so.
-pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !so() {
         assert!(Instant::now() < deadline, "not in time: {what}");

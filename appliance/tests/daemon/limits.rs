@@ -100,3 +100,36 @@ fn a_command_in_the_middle_of_a_transfer_wedges_at_most_its_session() {
         status["sessions"] == 1
     });
 }
+
+#[test]
+fn where_descriptors_run_out_it_waits_and_goes_on() {
+    let daemon = Daemon::with("[limits]\nmax_sessions_per_address = 64");
+    // util-linux, on every Debian.
+    let pid = daemon.pid().to_string();
+    let limited = std::process::Command::new("prlimit")
+        .args(["--pid", &pid, "--nofile=40:40"])
+        .status()
+        .unwrap();
+    assert!(limited.success());
+    let crowd: Vec<_> = (0..40)
+        .map(|_| Client::connect_silently(daemon.address))
+        .collect();
+    eventually("they have run out", || {
+        let log = daemon.log();
+        ["cannot accept", "no runtime", "connection refused"]
+            .iter()
+            .any(|said| log.contains(said))
+    });
+    let begin = (Instant::now(), daemon.log().lines().count());
+    eventually("a second has passed", || {
+        begin.0.elapsed() > Duration::from_secs(1)
+    });
+    let lines = daemon.log().lines().count() - begin.1;
+    assert!(lines < 60, "{lines} lines in a second");
+    drop(crowd);
+    eventually("it serves again", || {
+        let mut client = Client::connect_silently(daemon.address);
+        client.reply().is_ok_and(|reply| reply.code == 220)
+    });
+    daemon.client().store("/a", b"x").expect(226);
+}

@@ -8,7 +8,7 @@ const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 #[test]
 fn only_the_right_password_comes_in_and_three_wrong_ones_end_the_session() {
-    let daemon = Daemon::start();
+    let daemon = Daemon::with("[limits]\nlogin_deadline_s = 600");
     daemon.client().command("PWD").expect(257);
 
     let mut client = daemon.secure();

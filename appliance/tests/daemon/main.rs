@@ -3,6 +3,7 @@
 mod client;
 mod harness;
 
+mod announce;
 mod command_line;
 mod data_channel;
 mod devices;

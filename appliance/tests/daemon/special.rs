@@ -275,9 +275,9 @@ fn a_cut_commit_applies_nothing() {
             std::io::Write::write_all(&mut data, &bytes[..len]).unwrap();
             // Even a proper end of the connection is not the end of the commit.
             if cut {
-                data.cut()
+                data.cut();
             } else {
-                data.end()
+                data.end();
             }
             client.reply().unwrap().expect(426);
             client.command(&format!("SITE RBX RESULT {id}")).expect(550);
