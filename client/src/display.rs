@@ -5,6 +5,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use raspbox_core::plan::{Action, Plan, Problem, Trouble};
 use raspbox_core::tree::Unknown;
 use raspbox_protocol::{Entry, RelPath, Version};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub struct Display {
     last_line: Instant,
     /// Whether to show anything but troubles.
     quiet: bool,
+    /// What was in trouble in the last round, and what is in this one: neither is said twice.
+    troubles: [BTreeSet<String>; 2],
 }
 
 impl Display {
@@ -49,6 +52,7 @@ impl Display {
             files: 0,
             last_line: Instant::now(),
             quiet,
+            troubles: Default::default(),
         }
     }
 
@@ -75,7 +79,7 @@ impl Display {
                     "conflict {path}: both sides changed it. Yours is now {copy}"
                 ));
             }
-            Event::Trouble(problem) => self.trouble(&describe(problem)),
+            Event::Trouble(problem) => self.trouble(describe(problem)),
             Event::NewJournal => {
                 self.line("the appliance's journal is new: comparing everything, deleting nothing");
             }
@@ -85,8 +89,14 @@ impl Display {
         }
     }
 
-    /// Ends what is being drawn.
+    /// Ends what is shown of a round.
     pub fn round_over(&mut self) {
+        self.end_bar();
+        let [last, this] = &mut self.troubles;
+        *last = std::mem::take(this);
+    }
+
+    fn end_bar(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -103,11 +113,18 @@ impl Display {
         }
     }
 
-    fn trouble(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{}{text}", self.label)),
-            None => eprintln!("{}{text}", self.label),
+    fn trouble(&mut self, text: String) {
+        let [last, this] = &mut self.troubles;
+        if this.contains(&text) {
+            return;
         }
+        if !last.contains(&text) {
+            match &self.bar {
+                Some(bar) => bar.suspend(|| eprintln!("{}{text}", self.label)),
+                None => eprintln!("{}{text}", self.label),
+            }
+        }
+        this.insert(text);
     }
 
     fn reading(&mut self, path: &RelPath, size: u64) {
@@ -120,7 +137,7 @@ impl Display {
     }
 
     fn planned<L, R>(&mut self, push: &[Action<L, R>], pull: &[Action<R, L>]) {
-        self.round_over();
+        self.end_bar();
         self.files = 0;
         self.moved_bytes = 0;
         self.total_bytes = content_bytes(push) + content_bytes(pull);

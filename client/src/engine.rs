@@ -12,7 +12,7 @@ use crate::ignores::{FILE_NAME as IGNORE_FILE, Rules};
 use crate::local::{Signature, Workspace, now, today};
 use crate::remote::{Look, Remote, RemoteError, RemoteTree};
 use crate::report::{Event, Report, Summary};
-use crate::scan::{LocalTree, Scanner, Seen};
+use crate::scan::{LocalTree, QUIET, Scanner, Seen};
 use crate::state::{Hashed, State, StateError};
 use raspbox_core::guard::{Allowances, Halt, guard};
 use raspbox_core::names::check_plan;
@@ -29,6 +29,11 @@ use std::path::{Path, PathBuf};
 /// How often a round looks again because something changed under its hands, before it leaves the
 /// rest to the next one.
 const LAPS_MAX: usize = 5;
+
+/// How often a scan waits for files that were written just now to become quiet, before it leaves
+/// them to the next one: a program that saves in two steps is done by then, one that writes a log
+/// never is.
+const QUIET_WAITS_MAX: usize = 3;
 
 /// Keeps one folder in sync with one remote.
 pub struct Engine {
@@ -395,6 +400,7 @@ impl Engine {
             reading: &mut |path, size| report(Event::Reading(path, size)),
             fresh: Vec::new(),
             unsyncable: Vec::new(),
+            young: Vec::new(),
         };
         let mut nodes = Vec::new();
         let whole = match (scope, &last) {
@@ -410,6 +416,17 @@ impl Engine {
                 Some(all?)
             }
         };
+        for _ in 0..QUIET_WAITS_MAX {
+            let young = std::mem::take(&mut scanner.young);
+            if young.is_empty() {
+                break;
+            }
+            std::thread::sleep(QUIET);
+            for path in young {
+                let node = scanner.at(&path);
+                nodes.push((path, node));
+            }
+        }
         let (fresh, unsyncable) = (scanner.fresh, scanner.unsyncable);
         if whole.is_some() {
             summary.unsyncable = unsyncable;

@@ -5,6 +5,7 @@
 //! all four the same (git calls such an entry "racily clean").
 
 use crate::ignores::Rules;
+use crate::local::now;
 use crate::state::{Hashed, Print};
 use raspbox_beneath::{Folder as OpenFolder, Kind, Stat, Top, absent};
 use raspbox_core::tree::{Folder, Node, Unknown};
@@ -16,6 +17,10 @@ use std::time::Duration;
 
 /// The coarsest step in which a filesystem keeps times: FAT's two seconds.
 pub const GRANULARITY_MAX: Duration = Duration::from_secs(2);
+
+/// How long a file must not have been touched before it is looked at: longer than the pauses of a
+/// program that saves, shorter than a person's patience.
+pub const QUIET: Duration = Duration::from_millis(100);
 
 /// How often a file that changes while it is read is read again before it counts as busy.
 const READS_MAX: usize = 3;
@@ -51,6 +56,8 @@ pub struct Scanner<'a> {
     pub fresh: Vec<(RelPath, Hashed)>,
     /// Names that can't be synced, where, and why.
     pub unsyncable: Vec<(String, String)>,
+    /// Files that were touched less than [`QUIET`] ago; they count as busy, and were not read.
+    pub young: Vec<RelPath>,
 }
 
 impl Scanner<'_> {
@@ -141,9 +148,13 @@ impl Scanner<'_> {
         stat: &Stat,
     ) -> Option<Node<Seen>> {
         let print = Print::from(stat);
-        if let Some(known) = (self.known)(path)
+        let known = (self.known)(path).filter(|known| known.print == print);
+        if known.is_none() && !is_quiet(stat.ctime, now()) {
+            self.young.push(path.clone());
+            return Some(Node::Unknown(Unknown::Busy));
+        }
+        if let Some(known) = known
             && known.settled
-            && known.print == print
         {
             let seen = Seen {
                 print,
@@ -179,6 +190,13 @@ impl Scanner<'_> {
 pub fn is_settled(mtime: Mtime, now: Mtime) -> bool {
     let granularity = i64::try_from(GRANULARITY_MAX.as_nanos()).expect("two seconds fit");
     mtime.0 < now.0.saturating_sub(granularity)
+}
+
+/// Whether a file with this ctime hasn't been touched for long enough. One of the future says
+/// nothing: a clock was set back, or is a file server's.
+fn is_quiet(ctime: Mtime, now: Mtime) -> bool {
+    let quiet = i64::try_from(QUIET.as_nanos()).expect("a tenth of a second fits");
+    !(0..quiet).contains(&now.0.saturating_sub(ctime.0))
 }
 
 /// Hashes a file; `None` where it kept changing meanwhile.

@@ -6,6 +6,7 @@
 use crate::engine::{Engine, Options, Scope, SyncError};
 use crate::remote::{Events, RemoteError};
 use crate::report::{Report, Summary};
+pub use crate::scan::QUIET;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecursiveMode, Watcher};
 use raspbox_core::plan::Trouble;
@@ -15,10 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
-
-/// How long a file must not have been touched before it is looked at: longer than the pauses of a
-/// program that saves, shorter than a person's patience.
-pub const QUIET: Duration = Duration::from_millis(100);
 
 /// How often everything is scanned although nothing was told: the kernel drops events when its queue
 /// is full, and network filesystems tell none.
