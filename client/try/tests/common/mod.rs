@@ -1,6 +1,6 @@
 //! What the tests of the whole have in common: a home with workstations, and what to ask of it.
 // Each test program uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use raspbox_protocol::Digest;
 use raspbox_try::bed::{Appliance, DEADLINE, Workstation};
@@ -229,11 +229,11 @@ pub fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) {
     fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
-/// A file's text; `None` where there is none.
+/// A file's text, as far as it is text; `None` where there is none.
 #[track_caller]
 pub fn text(root: &Path, path: &str) -> Option<String> {
-    match fs::read_to_string(root.join(path)) {
-        Ok(text) => Some(text),
+    match fs::read(root.join(path)) {
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error)
             if matches!(
                 error.kind(),
