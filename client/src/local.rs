@@ -27,6 +27,9 @@ const MARKER: &str = "pair";
 
 const STAGING: &str = "staging";
 
+/// What a new folder's permissions are before the umask.
+const FOLDER_MODE: u32 = 0o777;
+
 /// Up to so many files or folders are synced one by one, more by a sync of the whole filesystem: one
 /// call instead of a thousand, but it waits for everybody's writes.
 pub const SYNC_SINGLY_MAX: usize = 8;
@@ -121,7 +124,7 @@ impl Workspace {
         let top = Top::open(path)?;
         make_folder(&top.folder(None)?, RESERVED_NAME)?;
         let own = top.folder_at(Path::new(RESERVED_NAME))?;
-        let mut file = own.create_file(MARKER)?;
+        let mut file = own.create_file(MARKER, 0o600)?;
         writeln!(file, "{pair}")?;
         file.sync_all()
     }
@@ -162,7 +165,7 @@ impl Workspace {
     /// Where the disk is full or fails.
     pub fn stage(&self) -> io::Result<Staged> {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let file = self.staging.create_file(format!("{id}.part"))?;
+        let file = self.staging.create_file(format!("{id}.part"), 0o600)?;
         Ok(Staged {
             id,
             file,
@@ -183,7 +186,7 @@ impl Workspace {
     /// # Errors
     /// Where the disk fails.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(nix::unistd::syncfs(&self.top)?)
+        self.staging.sync_filesystem()
     }
 
     /// Makes these names durable: that something stands there, or nothing.
@@ -247,7 +250,7 @@ impl Workspace {
     /// Where the disk fails, or the folder to put it in can't be opened.
     pub fn make_folder(&self, path: &RelPath) -> io::Result<Done> {
         let parent = self.top.parent_of(path)?;
-        match parent.make_folder(path.name()) {
+        match parent.make_folder(path.name(), FOLDER_MODE) {
             Ok(()) => done(&parent, path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 match parent.stat(path.name())? {
@@ -294,7 +297,7 @@ impl Workspace {
             self.staging.remove_file(&old)?;
             return Ok(Done::AsPlanned(Print::default()));
         }
-        match no_replace(&self.staging, &old, &parent, path.name()) {
+        match self.staging.rename_to_free(&old, &parent, path.name()) {
             Ok(()) => Ok(Done::Changed),
             // Somebody has made a new one there meanwhile: both stay.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -321,7 +324,7 @@ impl Workspace {
             return Ok(Done::Changed);
         }
         // What was written to it since the look moves with it, and is an edit of the new name.
-        match no_replace(&old, from.name(), &new, to.name()) {
+        match old.rename_to_free(from.name(), &new, to.name()) {
             Ok(()) => done(&new, to),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Done::Changed),
             Err(error) if raspbox_beneath::absent(&error) => Ok(Done::Changed),
@@ -383,7 +386,10 @@ impl Workspace {
         // Between the two steps of a replacement the name is absent: the file goes back there.
         if let Some(path) = &path
             && let Ok(parent) = self.top.parent_of(path)
-            && no_replace(&self.staging, name, &parent, path.name()).is_ok()
+            && self
+                .staging
+                .rename_to_free(name, &parent, path.name())
+                .is_ok()
         {
             return Ok(None);
         }
@@ -415,7 +421,7 @@ impl Workspace {
         expected: Option<Expected<'_>>,
     ) -> io::Result<Done> {
         let Some(expected) = expected else {
-            return match no_replace(&self.staging, name, parent, path.name()) {
+            return match self.staging.rename_to_free(name, parent, path.name()) {
                 Ok(()) => done(parent, path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     self.staging.remove_file(name)?;
@@ -444,11 +450,11 @@ impl Workspace {
                 return Ok(Done::Changed);
             }
             // FAT, exFAT and network filesystems can't exchange: one after the other.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(error) if raspbox_beneath::lacks_flag(&error) => {
                 let old = format!("{}.old", name.trim_end_matches(".new"));
                 parent.rename(path.name(), &self.staging, &old, Rename::Replace)?;
-                if let Err(error) = no_replace(&self.staging, name, parent, path.name()) {
-                    drop(no_replace(&self.staging, &old, parent, path.name()));
+                if let Err(error) = self.staging.rename_to_free(name, parent, path.name()) {
+                    drop(self.staging.rename_to_free(&old, parent, path.name()));
                     return Err(error);
                 }
                 old
@@ -510,7 +516,7 @@ impl Workspace {
         loop {
             let taken = |name: &str| !matches!(parent.stat(name), Ok(None));
             let copy = conflict_name(path.name(), device, date, &taken);
-            match no_replace(from, name, &parent, &copy) {
+            match from.rename_to_free(name, &parent, &copy) {
                 Ok(()) => {
                     return RelPath::child(at.as_ref(), &copy)
                         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
@@ -615,22 +621,8 @@ fn done(parent: &Folder, path: &RelPath) -> io::Result<Done> {
 }
 
 fn make_folder(parent: &Folder, name: &str) -> io::Result<()> {
-    match parent.make_folder(name) {
+    match parent.make_folder(name, FOLDER_MODE) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Renames to where nothing is, on filesystems that can't promise it too: there, a look before is
-/// the best that can be had.
-fn no_replace(from: &Folder, name: &str, to: &Folder, new: &str) -> io::Result<()> {
-    match from.rename(name, to, new, Rename::NoReplace) {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-            if to.stat(new)?.is_some() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            from.rename(name, to, new, Rename::Replace)
-        }
-        result => result,
     }
 }

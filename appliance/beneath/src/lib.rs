@@ -8,13 +8,12 @@
 //!
 //! Nothing here buffers, retries or decides.
 
-use nix::dir::Dir;
-use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag};
-use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags};
-use nix::sys::time::TimeSpec;
-use nix::unistd::UnlinkatFlags;
 use raspbox_protocol::{Mtime, RelPath};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps,
+    UTIME_OMIT,
+};
+use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -80,14 +79,15 @@ impl Top {
     /// # Errors
     /// Where it isn't there, isn't a folder or can't be read.
     pub fn open(path: &Path) -> io::Result<Top> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Top(nix::fcntl::open(path, flags, Mode::empty())?))
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Top(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
     /// Opens a folder below, or the top itself for `None`.
     ///
     /// # Errors
-    /// Where it isn't there, isn't a folder, or a symlink is on the way ([`Errno::ELOOP`]).
+    /// Where it isn't there, isn't a folder, a symlink is on the way ([`io::ErrorKind::FilesystemLoop`]),
+    /// or another filesystem is mounted there: nothing could be renamed between the two.
     pub fn folder(&self, path: Option<&RelPath>) -> io::Result<Folder> {
         self.folder_at(path.map_or(Path::new("."), AsRef::as_ref))
     }
@@ -97,14 +97,7 @@ impl Top {
     /// # Errors
     /// As for [`Top::folder`].
     pub fn folder_at(&self, path: &Path) -> io::Result<Folder> {
-        let how = OpenHow::new()
-            .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-            .resolve(
-                ResolveFlag::RESOLVE_BENEATH
-                    | ResolveFlag::RESOLVE_NO_SYMLINKS
-                    | ResolveFlag::RESOLVE_NO_MAGICLINKS,
-            );
-        Ok(Folder(nix::fcntl::openat2(&self.0, path, how)?))
+        open_beneath(self.as_fd(), path)
     }
 
     /// Opens the folder that a path is in.
@@ -136,17 +129,40 @@ impl AsFd for Top {
 }
 
 impl Folder {
+    /// Opens a folder below, or this one again for `None`.
+    ///
+    /// # Errors
+    /// As for [`Top::folder`].
+    pub fn folder(&self, path: Option<&RelPath>) -> io::Result<Folder> {
+        self.folder_at(path.map_or(Path::new("."), AsRef::as_ref))
+    }
+
+    /// The same by any relative path.
+    ///
+    /// # Errors
+    /// As for [`Top::folder`].
+    pub fn folder_at(&self, path: &Path) -> io::Result<Folder> {
+        open_beneath(self.as_fd(), path)
+    }
+
     /// What a name in it stands for; `None` where nothing does.
     ///
     /// # Errors
     /// Where that can't be known.
     pub fn stat(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Stat>> {
-        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
-        match nix::sys::stat::fstatat(&self.0, one_name(name.as_ref())?, flags) {
+        match rustix::fs::statat(&self.0, one_name(name.as_ref())?, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Stat::from(&stat))),
-            Err(Errno::ENOENT) => Ok(None),
+            Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What the folder itself is.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn own_stat(&self) -> io::Result<Stat> {
+        Ok(Stat::from(&rustix::fs::fstat(&self.0)?))
     }
 
     /// The names in it, as they come, without `.` and `..`.
@@ -154,11 +170,8 @@ impl Folder {
     /// # Errors
     /// Where it can't be read to its end; then none of the names say anything about what is absent.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
-        // A descriptor of its own, since reading moves its position.
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = Dir::openat(&self.0, ".", flags, Mode::empty())?;
         let mut names = Vec::new();
-        for entry in dir.iter() {
+        for entry in Dir::new(self.readable()?)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
@@ -171,12 +184,15 @@ impl Folder {
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// Where it isn't there, or is no regular file ([`io::ErrorKind::InvalidInput`]).
+    /// Where it isn't there, is a symlink ([`io::ErrorKind::FilesystemLoop`]), or is anything else
+    /// but a regular file ([`io::ErrorKind::InvalidInput`]).
     pub fn open_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
-        // O_NONBLOCK: opening a pipe must not wait for a writer.
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let name = one_name(name.as_ref())?;
-        let file = File::from(nix::fcntl::openat(&self.0, name, flags, Mode::empty())?);
+        // NONBLOCK: opening a pipe must not wait for a writer.
+        let file = self.open_at(
+            one_name(name.as_ref())?,
+            OFlags::RDONLY | OFlags::NONBLOCK,
+            0,
+        )?;
         if file.metadata()?.is_file() {
             Ok(file)
         } else {
@@ -187,25 +203,34 @@ impl Folder {
         }
     }
 
-    /// Makes a new file to write and read, for its owner alone.
+    /// Makes a new file to write and read, with these permissions less the umask's.
     ///
     /// # Errors
     /// Where the name is taken, or the filesystem refuses.
-    pub fn create_file(&self, name: impl AsRef<OsStr>) -> io::Result<File> {
-        let flags =
-            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
-        let name = one_name(name.as_ref())?;
-        Ok(File::from(nix::fcntl::openat(&self.0, name, flags, mode)?))
+    pub fn create_file(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.open_at(one_name(name.as_ref())?, flags, mode)
     }
 
-    /// Makes a new folder.
+    /// Opens a file to write and read, making it where there is none.
+    ///
+    /// # Errors
+    /// Where the filesystem refuses, or a symlink stands there.
+    pub fn open_or_create_file(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<File> {
+        self.open_at(
+            one_name(name.as_ref())?,
+            OFlags::RDWR | OFlags::CREATE,
+            mode,
+        )
+    }
+
+    /// Makes a new folder, with these permissions less the umask's.
     ///
     /// # Errors
     /// Where the name is taken, or the filesystem refuses.
-    pub fn make_folder(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        let mode = Mode::from_bits_truncate(0o777);
-        Ok(nix::sys::stat::mkdirat(
+    pub fn make_folder(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        Ok(rustix::fs::mkdirat(
             &self.0,
             one_name(name.as_ref())?,
             mode,
@@ -217,7 +242,7 @@ impl Folder {
     /// # Errors
     /// Where the name is taken, or the filesystem has no symlinks.
     pub fn make_symlink(&self, target: &OsStr, name: impl AsRef<OsStr>) -> io::Result<()> {
-        Ok(nix::unistd::symlinkat(
+        Ok(rustix::fs::symlinkat(
             target,
             &self.0,
             one_name(name.as_ref())?,
@@ -229,7 +254,8 @@ impl Folder {
     /// # Errors
     /// Where it is none.
     pub fn read_symlink(&self, name: impl AsRef<OsStr>) -> io::Result<OsString> {
-        Ok(nix::fcntl::readlinkat(&self.0, one_name(name.as_ref())?)?)
+        let target = rustix::fs::readlinkat(&self.0, one_name(name.as_ref())?, Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()))
     }
 
     /// Gives an entry another name, here or in another folder of the same filesystem.
@@ -245,11 +271,34 @@ impl Folder {
     ) -> io::Result<()> {
         let flags = match how {
             Rename::Replace => RenameFlags::empty(),
-            Rename::NoReplace => RenameFlags::RENAME_NOREPLACE,
-            Rename::Exchange => RenameFlags::RENAME_EXCHANGE,
+            Rename::NoReplace => RenameFlags::NOREPLACE,
+            Rename::Exchange => RenameFlags::EXCHANGE,
         };
         let (from, to) = (one_name(from.as_ref())?, one_name(to.as_ref())?);
-        Ok(nix::fcntl::renameat2(&self.0, from, &folder.0, to, flags)?)
+        Ok(rustix::fs::renameat_with(
+            &self.0, from, &folder.0, to, flags,
+        )?)
+    }
+
+    /// Renames to where nothing is, on filesystems that can't promise it too: there, a look before
+    /// is the best that can be had.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where something is, and as for [`Folder::rename`].
+    pub fn rename_to_free(
+        &self,
+        from: impl AsRef<OsStr>,
+        folder: &Folder,
+        to: impl AsRef<OsStr>,
+    ) -> io::Result<()> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        match self.rename(from, folder, to, Rename::NoReplace) {
+            Err(error) if lacks_flag(&error) => match folder.stat(to)? {
+                Some(_) => Err(Errno::EXIST.into()),
+                None => self.rename(from, folder, to, Rename::Replace),
+            },
+            result => result,
+        }
     }
 
     /// Removes a file or symlink.
@@ -257,11 +306,10 @@ impl Folder {
     /// # Errors
     /// Where it isn't there, or is a folder.
     pub fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        let name = one_name(name.as_ref())?;
-        Ok(nix::unistd::unlinkat(
+        Ok(rustix::fs::unlinkat(
             &self.0,
-            name,
-            UnlinkatFlags::NoRemoveDir,
+            one_name(name.as_ref())?,
+            AtFlags::empty(),
         )?)
     }
 
@@ -270,11 +318,10 @@ impl Folder {
     /// # Errors
     /// Where it isn't there or isn't empty ([`io::ErrorKind::DirectoryNotEmpty`]).
     pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
-        let name = one_name(name.as_ref())?;
-        Ok(nix::unistd::unlinkat(
+        Ok(rustix::fs::unlinkat(
             &self.0,
-            name,
-            UnlinkatFlags::RemoveDir,
+            one_name(name.as_ref())?,
+            AtFlags::REMOVEDIR,
         )?)
     }
 
@@ -282,17 +329,26 @@ impl Folder {
     ///
     /// # Errors
     /// Where the filesystem refuses.
+    #[allow(
+        clippy::useless_conversion,
+        reason = "32-bit machines have another width here"
+    )]
     pub fn set_mtime(&self, name: impl AsRef<OsStr>, mtime: Mtime) -> io::Result<()> {
-        let (secs, nanos) = mtime.parts();
-        let mtime = TimeSpec::new(secs, nanos);
-        let flags = UtimensatFlags::NoFollowSymlink;
+        let (tv_sec, nanos) = mtime.parts();
+        let tv_nsec = nanos.try_into().map_err(io::Error::other)?;
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
+            last_modification: Timespec { tv_sec, tv_nsec },
+        };
         let name = one_name(name.as_ref())?;
-        Ok(nix::sys::stat::utimensat(
+        Ok(rustix::fs::utimensat(
             &self.0,
             name,
-            &TimeSpec::UTIME_OMIT,
-            &mtime,
-            flags,
+            &times,
+            AtFlags::SYMLINK_NOFOLLOW,
         )?)
     }
 
@@ -301,12 +357,10 @@ impl Folder {
     /// # Errors
     /// Where the filesystem refuses (FAT keeps none).
     pub fn set_mode(&self, name: impl AsRef<OsStr>, mode: u32) -> io::Result<()> {
-        // Linux has no fchmodat that doesn't follow; so by a descriptor that can't be a symlink's.
+        // Older kernels have no fchmodat that doesn't follow; so by a descriptor that can't be a
+        // symlink's.
         let file = self.open_file(name)?;
-        Ok(nix::sys::stat::fchmod(
-            &file,
-            Mode::from_bits_truncate(mode),
-        )?)
+        Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
     }
 
     /// Makes the names in it durable.
@@ -314,7 +368,29 @@ impl Folder {
     /// # Errors
     /// Where the device fails.
     pub fn sync(&self) -> io::Result<()> {
-        Ok(nix::unistd::fsync(&self.0)?)
+        Ok(rustix::fs::fsync(self.readable()?)?)
+    }
+
+    /// Makes everything on its filesystem durable.
+    ///
+    /// # Errors
+    /// Where the device fails.
+    pub fn sync_filesystem(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(self.readable()?)?)
+    }
+
+    fn readable(&self) -> io::Result<File> {
+        self.open_at(OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY, 0)
+    }
+
+    fn open_at(&self, name: &OsStr, flags: OFlags, mode: u32) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(
+            &self.0,
+            name,
+            flags,
+            Mode::from_raw_mode(mode),
+        )?))
     }
 }
 
@@ -330,33 +406,56 @@ impl Stat {
     /// # Errors
     /// Where the device fails.
     pub fn of(file: &File) -> io::Result<Stat> {
-        Ok(Stat::from(&nix::sys::stat::fstat(file)?))
+        Ok(Stat::from(&rustix::fs::fstat(file)?))
     }
 }
 
-impl From<&FileStat> for Stat {
+impl From<&rustix::fs::Stat> for Stat {
     #[allow(
         clippy::useless_conversion,
-        reason = "32-bit machines have 32-bit fields here"
+        reason = "fields have other widths on other machines"
     )]
-    fn from(stat: &FileStat) -> Stat {
-        let mode = SFlag::from_bits_truncate(stat.st_mode);
-        let kind = match mode & SFlag::S_IFMT {
-            SFlag::S_IFREG => Kind::File,
-            SFlag::S_IFDIR => Kind::Folder,
-            SFlag::S_IFLNK => Kind::Symlink,
+    fn from(stat: &rustix::fs::Stat) -> Stat {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => Kind::Symlink,
             _ => Kind::Special,
         };
+        let nanos = |nanos| i64::try_from(nanos).unwrap_or(0);
         Stat {
             kind,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: Mtime::from_parts(i64::from(stat.st_mtime), i64::from(stat.st_mtime_nsec)),
-            ctime: Mtime::from_parts(i64::from(stat.st_ctime), i64::from(stat.st_ctime_nsec)),
+            mtime: Mtime::from_parts(stat.st_mtime.into(), nanos(stat.st_mtime_nsec)),
+            ctime: Mtime::from_parts(stat.st_ctime.into(), nanos(stat.st_ctime_nsec)),
             inode: u64::from(stat.st_ino),
             device: u64::from(stat.st_dev),
             executable: stat.st_mode & 0o100 != 0,
         }
     }
+}
+
+fn open_beneath(folder: BorrowedFd<'_>, path: &Path) -> io::Result<Folder> {
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS
+        | ResolveFlags::NO_XDEV;
+    // Not readable, so that one needs no right to list a folder to work in it.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Folder(rustix::fs::openat2(
+        folder,
+        path,
+        flags,
+        Mode::empty(),
+        resolve,
+    )?))
+}
+
+/// Whether an error says that the filesystem can't rename as was asked.
+#[must_use]
+pub fn lacks_flag(error: &io::Error) -> bool {
+    let code = Errno::from_io_error(error);
+    matches!(code, Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
 }
 
 /// Whether an error says that nothing stands at a path, rather than that it can't be known.
@@ -451,6 +550,9 @@ mod tests {
             .rename("a", &folder, "b", Rename::Exchange)
             .expect("exchange");
         assert_eq!(std::fs::read(dir.path().join("a")).expect("read"), b"b");
+        let mut names = folder.names().expect("names");
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
         folder
             .rename("a", &folder, "b", Rename::Replace)
             .expect("replace");

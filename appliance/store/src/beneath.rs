@@ -1,29 +1,23 @@
-//! Safe access to files: nothing outside of the top can be reached by any name.
+//! What the store sees of a folder: `raspbox-beneath` with the store's own words.
 //!
-//! A path's folder is opened with `openat2`, which the kernel resolves beneath the top and without
-//! following any symlink; its last name is then used with the `*at` calls, none of which follows
-//! one either. So a symlink that somebody swaps in at any moment leads nowhere.
-//!
-//! Metadata comes from std by way of an `O_PATH` descriptor and not from `fstatat`, since on a
-//! 32-bit Pi the latter fails (`EOVERFLOW`) for files of 2 GiB and more.
+//! Nothing outside of the top can be reached by any name, nor by a symlink that somebody swaps in;
+//! see there.
 
-use nix::dir::Dir;
-use nix::fcntl::{
-    OFlag, OpenHow, RenameFlags, ResolveFlag, openat, openat2, readlinkat, renameat2,
-};
-use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, fsync, symlinkat, syncfs, unlinkat};
+use raspbox_beneath::{Rename, Stat, Top};
 use raspbox_protocol::{LinkTarget, Mtime, RelPath};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// A file's permissions before the umask.
+const FILE_MODE: u32 = 0o644;
+
+/// A folder's permissions before the umask.
+const FOLDER_MODE: u32 = 0o755;
 
 /// A folder that was opened, whatever becomes of its name.
 #[derive(Debug)]
-pub(crate) struct Folder(OwnedFd);
+pub(crate) struct Folder(raspbox_beneath::Folder);
 
 /// What stands under a name, as the filesystem has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,87 +61,76 @@ pub(crate) enum Onto {
 
 impl Folder {
     /// Opens the top itself.
-    pub(crate) fn open_top(path: &std::path::Path) -> io::Result<Folder> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Folder(nix::fcntl::open(path, flags, Mode::empty())?))
+    pub(crate) fn open_top(path: &Path) -> io::Result<Folder> {
+        Top::open(path)?.folder(None).map(Folder)
     }
 
     /// Opens a folder below this one, through no symlink and no mount; `None` is this one again.
     pub(crate) fn folder(&self, path: Option<&RelPath>) -> io::Result<Folder> {
-        self.below(path.map_or(".", RelPath::as_str))
+        self.0.folder(path).map(Folder)
     }
 
     /// The same for a name of our own.
-    ///
-    /// A filesystem mounted inside the tree can't be part of the store: nothing can be renamed
-    /// between the two.
     pub(crate) fn below(&self, path: &str) -> io::Result<Folder> {
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-            .resolve(
-                ResolveFlag::RESOLVE_BENEATH
-                    | ResolveFlag::RESOLVE_NO_SYMLINKS
-                    | ResolveFlag::RESOLVE_NO_MAGICLINKS
-                    | ResolveFlag::RESOLVE_NO_XDEV,
-            );
-        Ok(Folder(openat2(&self.0, path, how)?))
+        self.0.folder_at(Path::new(path)).map(Folder)
     }
 
     /// What stands under a name; `None` where nothing does.
     pub(crate) fn look(&self, name: &str) -> io::Result<Option<Look>> {
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = match openat(&self.0, name, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(nix::Error::ENOENT) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(stat) = self.0.stat(name)? else {
+            return Ok(None);
         };
-        let file = File::from(fd);
-        let meta = file.metadata()?;
-        let kind = if meta.is_file() {
-            Kind::File
-        } else if meta.is_dir() {
-            Kind::Folder
-        } else if meta.is_symlink() {
-            let target = readlinkat(&file, "")?;
-            Kind::Symlink(target.to_str().and_then(|t| LinkTarget::parse(t).ok()))
-        } else {
-            Kind::Other
+        let kind = match stat.kind {
+            raspbox_beneath::Kind::File => Kind::File,
+            raspbox_beneath::Kind::Folder => Kind::Folder,
+            raspbox_beneath::Kind::Symlink => {
+                let target = match self.0.read_symlink(name) {
+                    Ok(target) => target,
+                    // Replaced in between: what it is now, the next look tells.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    Err(error) => return Err(error),
+                };
+                Kind::Symlink(
+                    target
+                        .to_str()
+                        .and_then(|target| LinkTarget::parse(target).ok()),
+                )
+            }
+            raspbox_beneath::Kind::Special => Kind::Other,
         };
-        Ok(Some(Look::new(kind, &meta)))
+        Ok(Some(Look::new(kind, &stat)))
+    }
+
+    /// What this folder itself is.
+    pub(crate) fn own_look(&self) -> io::Result<Look> {
+        Ok(Look::new(Kind::Folder, &self.0.own_stat()?))
     }
 
     /// The names in this folder that are UTF-8, and how many aren't. Unsorted.
     pub(crate) fn names(&self) -> io::Result<(Vec<String>, usize)> {
-        let mut names = Vec::new();
-        let mut skipped = 0;
-        for entry in Dir::from_fd(self.readable()?)? {
-            let entry = entry?;
-            match entry.file_name().to_str() {
-                Ok("." | "..") => {}
-                Ok(name) => names.push(name.to_owned()),
-                Err(_) => skipped += 1,
-            }
-        }
+        let all = self.0.names()?;
+        let count = all.len();
+        let names: Vec<String> = all
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .collect();
+        let skipped = count - names.len();
         Ok((names, skipped))
     }
 
     /// Opens a file for reading. A pipe doesn't block, a symlink is `ELOOP`.
     pub(crate) fn open(&self, name: &str) -> io::Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        Ok(File::from(self.openat(name, flags)?))
+        self.0.open_file(name)
     }
 
     /// Makes a file that wasn't there.
     pub(crate) fn create(&self, name: &str) -> io::Result<File> {
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
-        Ok(File::from(self.openat(name, flags)?))
+        self.0.create_file(name, FILE_MODE)
     }
 
     /// Opens or makes a file of our own.
     pub(crate) fn open_or_create(&self, name: &str) -> io::Result<File> {
-        Ok(File::from(
-            self.openat(name, OFlag::O_RDWR | OFlag::O_CREAT)?,
-        ))
+        self.0.open_or_create_file(name, FILE_MODE)
     }
 
     /// Renames what stands under a name.
@@ -158,78 +141,48 @@ impl Folder {
         to_name: &str,
         onto: Onto,
     ) -> io::Result<()> {
-        let flags = match onto {
-            Onto::Nothing => RenameFlags::RENAME_NOREPLACE,
-            Onto::Exchange => RenameFlags::RENAME_EXCHANGE,
-            Onto::Anything => RenameFlags::empty(),
-        };
-        match renameat2(&self.0, name, &to.0, to_name, flags) {
-            // A filesystem without the flag (some FUSE): looking first is the next best, since
-            // nobody but us writes here under the writer's lock.
-            Err(nix::Error::EINVAL | nix::Error::ENOSYS) if onto == Onto::Nothing => {
-                if to.look(to_name)?.is_some() {
-                    return Err(nix::Error::EEXIST.into());
-                }
-                Ok(renameat2(
-                    &self.0,
-                    name,
-                    &to.0,
-                    to_name,
-                    RenameFlags::empty(),
-                )?)
-            }
-            result => Ok(result?),
+        match onto {
+            // Where the filesystem can't promise it, a look before is the next best: nobody but us
+            // writes here, under the writer's lock.
+            Onto::Nothing => self.0.rename_to_free(name, &to.0, to_name),
+            Onto::Exchange => self.0.rename(name, &to.0, to_name, Rename::Exchange),
+            Onto::Anything => self.0.rename(name, &to.0, to_name, Rename::Replace),
         }
     }
 
     /// Removes a file or symlink.
     pub(crate) fn unlink(&self, name: &str) -> io::Result<()> {
-        Ok(unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir)?)
+        self.0.remove_file(name)
     }
 
     /// Removes an empty folder.
     pub(crate) fn remove_folder(&self, name: &str) -> io::Result<()> {
-        Ok(unlinkat(&self.0, name, UnlinkatFlags::RemoveDir)?)
+        self.0.remove_folder(name)
     }
 
     /// Makes a folder.
     pub(crate) fn make_folder(&self, name: &str) -> io::Result<()> {
-        Ok(mkdirat(&self.0, name, Mode::from_bits_truncate(0o755))?)
+        self.0.make_folder(name, FOLDER_MODE)
     }
 
     /// Makes a symlink.
     pub(crate) fn make_symlink(&self, name: &str, target: &LinkTarget) -> io::Result<()> {
-        Ok(symlinkat(target.as_str(), &self.0, name)?)
+        self.0.make_symlink(target.as_str().as_ref(), name)
     }
 
     /// Makes what was done to the names in this folder durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        Ok(fsync(self.readable()?)?)
+        self.0.sync()
     }
 
     /// Makes everything on this filesystem durable.
     pub(crate) fn sync_all(&self) -> io::Result<()> {
-        Ok(syncfs(self.readable()?)?)
-    }
-
-    fn readable(&self) -> io::Result<OwnedFd> {
-        self.openat(".", OFlag::O_RDONLY | OFlag::O_DIRECTORY)
-    }
-
-    fn openat(&self, name: &str, flags: OFlag) -> io::Result<OwnedFd> {
-        let always = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_LARGEFILE;
-        let mode = Mode::from_bits_truncate(0o644);
-        Ok(openat(
-            &self.0,
-            OsStr::from_bytes(name.as_bytes()),
-            flags | always,
-            mode,
-        )?)
+        self.0.sync_filesystem()
     }
 }
 
-impl AsFd for Folder {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+impl std::os::fd::AsFd for Folder {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
@@ -237,33 +190,33 @@ impl AsFd for Folder {
 impl Look {
     /// What an open file is now.
     pub(crate) fn of(file: &File) -> io::Result<Look> {
-        let meta = file.metadata()?;
-        let kind = if meta.is_file() {
-            Kind::File
-        } else {
-            Kind::Other
+        let stat = Stat::of(file)?;
+        let kind = match stat.kind {
+            raspbox_beneath::Kind::File => Kind::File,
+            raspbox_beneath::Kind::Folder
+            | raspbox_beneath::Kind::Symlink
+            | raspbox_beneath::Kind::Special => Kind::Other,
         };
-        Ok(Look::new(kind, &meta))
+        Ok(Look::new(kind, &stat))
     }
 
-    fn new(kind: Kind, meta: &std::fs::Metadata) -> Look {
-        let mtime = Mtime::from_parts(meta.mtime(), meta.mtime_nsec());
+    fn new(kind: Kind, stat: &Stat) -> Look {
         Look {
             kind,
-            mtime,
-            executable: meta.mode() & 0o100 != 0,
+            mtime: stat.mtime,
+            executable: stat.executable,
             print: Fingerprint {
-                size: meta.size(),
-                mtime_ns: mtime.0,
-                ctime_ns: Mtime::from_parts(meta.ctime(), meta.ctime_nsec()).0,
-                inode: meta.ino(),
+                size: stat.size,
+                mtime_ns: stat.mtime.0,
+                ctime_ns: stat.ctime.0,
+                inode: stat.inode,
             },
         }
     }
 }
 
-/// Whether an error says that the name leads nowhere, as opposed to "can't tell".
+/// Whether an error says that the name leads nowhere, as opposed to "can't tell". To the store, a
+/// symlink on the way leads nowhere.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
-    use nix::libc::{ELOOP, ENOENT, ENOTDIR};
-    matches!(error.raw_os_error(), Some(ENOENT | ENOTDIR | ELOOP))
+    raspbox_beneath::absent(error) || error.raw_os_error() == Some(nix::libc::ELOOP)
 }

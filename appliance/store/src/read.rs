@@ -16,11 +16,9 @@ impl Inner {
         let Some(path) = path else {
             let look = self
                 .top
-                .look(".")
+                .own_look()
                 .map_err(|e| StoreError::io("the top", e))?;
-            return look
-                .and_then(|look| Stat::of(&look))
-                .ok_or_else(|| StoreError::NotNow("the top is gone".into()));
+            return Stat::of(&look).ok_or_else(|| StoreError::NotNow("the top is gone".into()));
         };
         let look = self.look(path)?;
         let stat = look.and_then(|look| Stat::of(&look));
