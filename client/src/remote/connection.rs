@@ -10,12 +10,12 @@
 
 use super::peer::Peer;
 pub use super::peer::Reply;
+use super::socket::{connect, prepare, server_name};
 use super::tls::{Offer, Pin};
 use super::{Digest256, RemoteError};
-use nix::sys::socket::{setsockopt, sockopt};
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -37,9 +37,6 @@ pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a data connection may stand still. A drive that has to spin up takes 10 s, a stick that
 /// tidies up its flash may take a minute.
 pub const DATA_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// How long unanswered data or keep-alives may stay so before the peer counts as gone.
-const PEER_GONE: Duration = Duration::from_secs(45);
 
 /// How much may come after the end of what was asked for, before a transfer's end is given up on.
 const DRAIN_MAX_BYTES: u64 = 64 << 10;
@@ -445,47 +442,6 @@ impl Drop for Transfer {
 impl fmt::Debug for Transfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transfer").finish_non_exhaustive()
-    }
-}
-
-fn connect(endpoint: &Endpoint, who: &Peer) -> Result<TcpStream, RemoteError> {
-    let addresses = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
-    let addresses = addresses.map_err(|_| RemoteError::NoSuchHost(endpoint.host.clone()))?;
-    let mut failed = None;
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(socket) => {
-                prepare(&socket)?;
-                return Ok(socket);
-            }
-            Err(error) => failed = Some(error),
-        }
-    }
-    Err(match failed {
-        Some(error) => who.io(&error),
-        None => RemoteError::NoSuchHost(endpoint.host.clone()),
-    })
-}
-
-/// Sends at once, and notices when the peer lost its power.
-fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    let gone_ms = u32::try_from(PEER_GONE.as_millis()).expect("less than 49 days");
-    setsockopt(socket, sockopt::KeepAlive, &true)?;
-    setsockopt(socket, sockopt::TcpKeepIdle, &15)?;
-    setsockopt(socket, sockopt::TcpKeepInterval, &10)?;
-    setsockopt(socket, sockopt::TcpKeepCount, &3)?;
-    setsockopt(socket, sockopt::TcpUserTimeout, &gone_ms)?;
-    Ok(())
-}
-
-/// The name for TLS's SNI. The certificate is pinned, so it decides nothing; some names and
-/// addresses (those with a zone) aren't allowed there.
-fn server_name(host: &str) -> String {
-    if rustls::pki_types::ServerName::try_from(host).is_ok() {
-        host.to_owned()
-    } else {
-        "raspbox.invalid".to_owned()
     }
 }
 

@@ -14,12 +14,12 @@
 //! - **Symlinks** and whatever is neither file nor folder are left alone and named as unknown.
 
 use super::connection::Endpoint;
-use super::foreign_push;
-pub use super::foreign_session::Features;
+pub use super::foreign_features::Features;
 use super::foreign_session::{FOLDER_VERSION, Session, Stamp, Stand};
 pub use super::foreign_url::{UrlError, parse_url};
 use super::listing::{Item, Kind};
 use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink, made_up_digest};
+use super::{foreign_push, foreign_temporary};
 use raspbox_core::tree::{Folder, Node};
 use raspbox_protocol::commit::{Op, Outcome, Refusal};
 use raspbox_protocol::digest::Hasher;
@@ -211,7 +211,7 @@ impl Walk<'_> {
         items.sort_by(|a, b| a.name.cmp(&b.name));
         for pair in 0..items.len() {
             let item = &items[pair];
-            if foreign_push::is_temporary(&item.name) {
+            if foreign_temporary::is_temporary(&item.name) {
                 self.leftover(parent, item)?;
                 continue;
             }
@@ -327,7 +327,7 @@ impl Walk<'_> {
 
     /// A temporary name of a raspbox: invisible, and removed when nobody can be using it any more.
     fn leftover(&mut self, parent: Option<&RelPath>, item: &Item) -> Result<(), RemoteError> {
-        let abandoned = foreign_push::is_abandoned(&item.name, SystemTime::now());
+        let abandoned = foreign_temporary::is_abandoned(&item.name, SystemTime::now());
         if abandoned && matches!(item.kind, Kind::File { .. }) {
             let folder = self.session.at(parent);
             let at = format!("{}/{}", folder.trim_end_matches('/'), item.name);

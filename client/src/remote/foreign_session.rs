@@ -2,6 +2,7 @@
 
 use super::RemoteError;
 use super::connection::{Connection, Endpoint, Reply, Transfer};
+use super::foreign_features::Features;
 use super::listing::{self, Format, Item, Kind, ListingError};
 use raspbox_protocol::{Digest, Mtime, RelPath, Version};
 use std::fmt;
@@ -12,27 +13,6 @@ pub(super) const FOLDER_VERSION: Version = Version(1);
 
 /// The version of nothing.
 pub(super) const ABSENT_VERSION: Version = Version(0);
-
-/// What a server offers beyond RFC 959, as its `FEAT` tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Features {
-    /// `MLSD` and `MLST`: listings that programs can read.
-    pub mlst: bool,
-    /// `MFMT`: setting a file's time.
-    pub mfmt: bool,
-    /// `MDTM`: a file's time to the second.
-    pub mdtm: bool,
-    /// `SIZE`.
-    pub size: bool,
-    /// `REST STREAM`: taking up a cut transfer.
-    pub rest: bool,
-    /// Names in UTF-8.
-    pub utf8: bool,
-    /// `SITE UTIME`: another way of setting a file's time.
-    pub utime: bool,
-    /// Whether listings must be asked to tell type, size and time.
-    pub mlst_facts_off: bool,
-}
 
 /// What stands at a path on the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,47 +62,6 @@ enum SetTime {
     Mdtm,
     Utime,
     Never,
-}
-
-impl Features {
-    /// Asks a server.
-    ///
-    /// # Errors
-    /// Where the connection is lost. A server without `FEAT` offers nothing.
-    pub fn ask(connection: &mut Connection) -> Result<Features, RemoteError> {
-        let reply = connection.command("FEAT")?;
-        Ok(if reply.is_done() {
-            Features::parse(&reply.text)
-        } else {
-            Features::default()
-        })
-    }
-
-    /// Reads the lines of an answer to `FEAT` (RFC 2389).
-    #[must_use]
-    pub fn parse(text: &str) -> Features {
-        let mut features = Features::default();
-        for line in text.lines().filter(|line| line.starts_with(' ')) {
-            let line = line.trim().to_ascii_uppercase();
-            let (name, value) = line.split_once(' ').unwrap_or((&line, ""));
-            match name {
-                "MLST" => {
-                    features.mlst = true;
-                    let on = |fact: &str| value.contains(&format!("{fact}*"));
-                    features.mlst_facts_off = !["TYPE", "SIZE", "MODIFY"].into_iter().all(on);
-                }
-                "MLSD" => features.mlst = true,
-                "MFMT" => features.mfmt = true,
-                "MDTM" => features.mdtm = true,
-                "SIZE" => features.size = true,
-                "REST" => features.rest = value.contains("STREAM"),
-                "UTF8" => features.utf8 = true,
-                "SITE" => features.utime = value.contains("UTIME"),
-                _ => {}
-            }
-        }
-        features
-    }
 }
 
 impl Stamp {
@@ -189,7 +128,7 @@ impl Session {
         if self.shows_dots == Some(false) {
             return Ok(false);
         }
-        let name = super::foreign_push::temporary_name();
+        let name = super::foreign_temporary::new_name();
         let at = format!("{}/{name}", self.top);
         let Ok(stream) = self.store(&at)? else {
             return Ok(false);
@@ -499,29 +438,7 @@ fn working_folder(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Features, Stamp, working_folder};
-
-    #[test]
-    fn features_are_read() {
-        let all = Features::parse(
-            "211-Features:\r\n MDTM\r\n MFMT\r\n MLST type*;size*;modify*;unique;\r\n \
-             REST STREAM\r\n SIZE\r\n TVFS\r\n UTF8\r\n SITE UTIME\r\n211 End",
-        );
-        let expected = Features {
-            mlst: true,
-            mfmt: true,
-            mdtm: true,
-            size: true,
-            rest: true,
-            utf8: true,
-            utime: true,
-            mlst_facts_off: false,
-        };
-        assert_eq!(all, expected);
-        let off = Features::parse("211-x\r\n MLST Type;Size*;Modify*;\r\n211 End");
-        assert!(off.mlst && off.mlst_facts_off && !off.size);
-        assert_eq!(Features::parse("211 none"), Features::default());
-    }
+    use super::{Stamp, working_folder};
 
     #[test]
     fn folders_come_in_quotes() {

@@ -9,12 +9,15 @@ pub mod appliance;
 pub mod connection;
 pub mod discover;
 pub mod foreign;
+mod foreign_features;
 mod foreign_push;
 mod foreign_session;
+mod foreign_temporary;
 mod foreign_url;
 pub mod listing;
 pub mod pairing;
 mod peer;
+mod socket;
 mod streams;
 mod tls;
 

@@ -88,7 +88,7 @@ impl Peer {
                 format!("no way there ({error}). Is this machine in the same network?")
             }
             Kind::UnexpectedEof | Kind::ConnectionReset | Kind::BrokenPipe => {
-                format!("the connection was cut ({error})")
+                "the connection was cut".to_owned()
             }
             _ => format!("the connection was lost: {error}"),
         })
