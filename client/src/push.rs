@@ -188,7 +188,15 @@ impl Lap<'_, '_> {
     pub(crate) fn trouble(&mut self, path: &RelPath, error: &io::Error) {
         // Nothing is more common, and the system's words for it are the poorest.
         let what = match error.kind() {
-            io::ErrorKind::StorageFull => "the disk of this computer is full".to_owned(),
+            io::ErrorKind::StorageFull => {
+                "the disk of this computer is full. Make room on it".to_owned()
+            }
+            io::ErrorKind::ReadOnlyFilesystem => {
+                "it is on a read-only disk. Make that writable".to_owned()
+            }
+            io::ErrorKind::PermissionDenied => {
+                "permission denied. Let yourself write to its folder".to_owned()
+            }
             _ => error.to_string(),
         };
         self.problem(path, Trouble::Failed(what));

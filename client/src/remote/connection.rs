@@ -227,7 +227,12 @@ impl Connection {
             if peer.ip().to_ipv4_mapped().is_none());
         let greeted = RustlsFtpStream::connect_with_stream(socket);
         let mut ftp = greeted
-            .map_err(|error| who.ftp(error))?
+            .map_err(|error| match error {
+                FtpError::BadResponse if has_ended(&control) => {
+                    who.unreachable("the connection was cut before it had said what it is")
+                }
+                error => who.ftp(error),
+            })?
             .passive_stream_builder(|address| {
                 let socket = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
                 socket
@@ -307,6 +312,11 @@ impl Connection {
             None => self.who.ftp(error),
         }
     }
+}
+
+/// Whether the peer has sent all that it ever will, and it was read.
+fn has_ended(socket: &TcpStream) -> bool {
+    socket.set_nonblocking(true).is_ok() && matches!(socket.peek(&mut [0]), Ok(0))
 }
 
 impl fmt::Debug for Connection {
