@@ -8,7 +8,7 @@ use crate::download::{get_bytes, get_file, get_wants, result_bytes};
 use crate::feeds::{send_events, send_feed};
 use crate::listing::{Facts, Row, rows};
 use crate::permissions::Permission;
-use crate::place::Place;
+use crate::place::{self, Place};
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
@@ -400,9 +400,13 @@ impl StorageBackend<Account> for Backend {
 
     async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &Account, path: P) -> Result<()> {
         user.need(Permission::Enter)?;
-        let place = self.place_of(&path)?;
         // As libunftp keeps it, `..` and all, since CDUP takes off the last name of that.
         let cwd = path.as_ref().to_string_lossy().into_owned();
+        if place::is_special_folder(&self.session.cwd(), &cwd) {
+            self.session.set_cwd(cwd);
+            return Ok(());
+        }
+        let place = self.place_of(&path)?;
         let stat = match &place {
             Place::Top => self.shared.store.stat(None),
             Place::Entry(path) => self.shared.store.stat(Some(path)),

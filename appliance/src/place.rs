@@ -1,6 +1,6 @@
 //! What an FTP path means: text from the network becomes a place in the store, or nothing.
 
-use raspbox_protocol::special::{NoSuchSpecial, Special};
+use raspbox_protocol::special::{self, NoSuchSpecial, Special};
 use raspbox_protocol::{PathError, RelPath};
 
 /// Where an FTP path leads.
@@ -37,14 +37,7 @@ impl Place {
     ///
     /// `.` and `..` are resolved in the text alone: nothing is looked up, no symlink followed.
     pub(crate) fn resolve(cwd: &str, path: &str) -> Result<Place, PlaceError> {
-        if path.contains(char::REPLACEMENT_CHARACTER) {
-            return Err(PlaceError::NotUtf8);
-        }
-        let names = if path.starts_with('/') {
-            normal(path.split('/'))?
-        } else {
-            normal(cwd.split('/').chain(path.split('/')))?
-        };
+        let names = names(cwd, path)?;
         if names.is_empty() {
             return Ok(Place::Top);
         }
@@ -54,6 +47,24 @@ impl Place {
             Some(special) => Ok(Place::Special(special)),
             None => Ok(Place::Entry(RelPath::parse(&joined)?)),
         }
+    }
+}
+
+/// Whether a path, as for [`Place::resolve`], is a folder of special files: one may go there, and
+/// that is all.
+pub(crate) fn is_special_folder(cwd: &str, path: &str) -> bool {
+    names(cwd, path).is_ok_and(|names| special::is_folder(&format!("/{}", names.join("/"))))
+}
+
+/// The names of a path from the top.
+fn names<'a>(cwd: &'a str, path: &'a str) -> Result<Vec<&'a str>, PlaceError> {
+    if path.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(PlaceError::NotUtf8);
+    }
+    if path.starts_with('/') {
+        normal(path.split('/'))
+    } else {
+        normal(cwd.split('/').chain(path.split('/')))
     }
 }
 

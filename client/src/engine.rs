@@ -315,13 +315,13 @@ impl Engine {
         }
         let empty = LocalTree::default();
         let local = self.local.as_ref().unwrap_or(&empty);
-        let local_size = |path: &RelPath| match local.get(path) {
-            Some(Node::File(file, _)) => Some(file.size),
+        let local_file = |path: &RelPath| match local.get(path) {
+            Some(Node::File(file, _)) => Some((file.size, file.executable)),
             Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => None,
         };
         let look = self
             .remote
-            .look(self.cursor, &self.remote_tree, &local_size)?;
+            .look(self.cursor, &self.remote_tree, &local_file)?;
         self.take(&look)
     }
 

@@ -419,7 +419,7 @@ fn the_same_content_on_both_sides_is_found_to_be_the_same() {
         peer.write("same", b"content");
         peer.write("other", b"CONTENT");
         peer.write("longer", b"more content");
-        let sizes = |path: &RelPath| (path.as_str() != "nothing").then_some(7);
+        let sizes = |path: &RelPath| (path.as_str() != "nothing").then_some((7, false));
         let known = RemoteTree::default();
         let found = remote
             .look(None, &known, &sizes)

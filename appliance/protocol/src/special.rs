@@ -71,6 +71,16 @@ impl Special {
     }
 }
 
+/// Whether this absolute FTP path is [`ROOT`] or one of the folders in it: clients such as curl go
+/// there step by step. There is nothing to list in them.
+#[must_use]
+pub fn is_folder(ftp_path: &str) -> bool {
+    let folders = ["", "/changes", "/events", "/commit", "/result", "/want"];
+    ftp_path
+        .strip_prefix(ROOT)
+        .is_some_and(|rest| folders.contains(&rest))
+}
+
 impl FromStr for Special {
     type Err = NoSuchSpecial;
 
@@ -195,6 +205,23 @@ mod tests {
                 Err(NoSuchSpecial),
                 "{wrong}"
             );
+        }
+    }
+
+    #[test]
+    fn the_folders_of_special_files_are_known() {
+        for folder in ["/.raspbox", "/.raspbox/changes", "/.raspbox/want"] {
+            assert!(super::is_folder(folder), "{folder}");
+        }
+        for other in [
+            "/",
+            "",
+            "/.raspbox/",
+            "/.raspbox/info",
+            "/.raspbox/staging",
+            "/.raspboxx",
+        ] {
+            assert!(!super::is_folder(other), "{other}");
         }
     }
 

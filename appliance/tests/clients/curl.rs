@@ -188,6 +188,15 @@ fn curl_lists_in_three_ways() {
 }
 
 #[test]
+fn curl_shows_what_clients_and_appliance_say() {
+    check("curl", |bench| {
+        let info = curl(bench, &[&url(bench, ".raspbox/info")]).ok().text();
+        assert!(info.starts_with("protocol 1\n"), "{info}");
+        curl(bench, &[&url(bench, ".raspbox/tree")]).ok();
+    });
+}
+
+#[test]
 fn curl_reads_and_sets_times_modes_and_sizes() {
     check("curl", |bench| {
         bench.serve("a b", b"hello");

@@ -119,7 +119,7 @@ impl Remote for Appliance {
         &mut self,
         since: Option<Cursor>,
         _known: &RemoteTree,
-        _local_size: &dyn Fn(&RelPath) -> Option<u64>,
+        _local_file: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
     ) -> Result<Look, RemoteError> {
         let feed = self.twice(|connection| {
             if let Some(cursor) = since

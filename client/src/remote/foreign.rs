@@ -136,12 +136,12 @@ impl Remote for Foreign {
         &mut self,
         _since: Option<Cursor>,
         known: &RemoteTree,
-        local_size: &dyn Fn(&RelPath) -> Option<u64>,
+        local_file: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
     ) -> Result<Look, RemoteError> {
         let (changes, unknown) = self.twice(|session| {
             let mut walk = Walk {
                 session,
-                local_size,
+                local_file,
                 changes: Vec::new(),
                 unknown: Vec::new(),
                 above: Vec::new(),
@@ -186,7 +186,7 @@ impl Remote for Foreign {
 /// One walk through the server's tree.
 struct Walk<'a> {
     session: &'a mut Session,
-    local_size: &'a dyn Fn(&RelPath) -> Option<u64>,
+    local_file: &'a dyn Fn(&RelPath) -> Option<(u64, bool)>,
     changes: Vec<(RelPath, Option<Entry>, Version)>,
     unknown: Vec<(RelPath, String)>,
     /// The `unique` facts of the folders above.
@@ -292,7 +292,8 @@ impl Walk<'_> {
             Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => None,
         };
         let made_up = made_up_digest(&path, version);
-        let same_size_here = (self.local_size)(&path) == Some(stamp.size);
+        let here = (self.local_file)(&path);
+        let same_size_here = here.is_some_and(|(size, _)| size == stamp.size);
         let file = match known {
             Some((file, at))
                 if at == version
@@ -317,7 +318,12 @@ impl Walk<'_> {
                     digest: fetched.unwrap_or(made_up),
                     size: stamp.size,
                     mtime: Mtime::from_parts(stamp.mtime, 0),
-                    executable: known.is_some_and(|(file, _)| file.executable),
+                    // FTP tells nothing of it: what was known of it holds, or else the local one.
+                    executable: match (known, here) {
+                        (Some((file, _)), _) => file.executable,
+                        (None, Some((_, executable))) => executable,
+                        (None, None) => false,
+                    },
                 }
             }
         };

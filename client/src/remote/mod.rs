@@ -45,14 +45,14 @@ pub trait Remote: Send {
 
     /// Looks at the remote tree: what changed after `since` where that can be told, else all of it.
     ///
-    /// `known` is what was recorded at the last look, and `local_size` the size of the local file at
-    /// a path, if there is one: a server that knows no hashes needs both to tell what is new (see
+    /// `known` is what was recorded at the last look, and `local_file` the size and the executable bit
+    /// of the local file at a path, if there is one: a server that knows no hashes needs both to tell what is new (see
     /// [`foreign`]).
     fn look(
         &mut self,
         since: Option<Cursor>,
         known: &RemoteTree,
-        local_size: &dyn Fn(&RelPath) -> Option<u64>,
+        local_file: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
     ) -> Result<Look, RemoteError>;
 
     /// Carries out operations, in order, each atomically or not at all; one outcome for each.
