@@ -47,6 +47,8 @@ pub struct Engine {
     pub(crate) remote_tree: RemoteTree,
     /// `None` until the first scan, and after an error left it in doubt.
     pub(crate) local: Option<LocalTree>,
+    /// Names that can't be synced, as of the last scan.
+    unsyncable: Vec<(String, String)>,
     /// Whether the remote tree has unknown nodes in place of what the state remembers.
     remote_unseen: bool,
     cursor: Option<Cursor>,
@@ -130,6 +132,7 @@ impl Engine {
             rules,
             baseline: Folder::default(),
             remote_tree: Folder::default(),
+            unsyncable: Vec::new(),
             remote_unseen: false,
             local: None,
         };
@@ -429,8 +432,16 @@ impl Engine {
         }
         let (fresh, unsyncable) = (scanner.fresh, scanner.unsyncable);
         if whole.is_some() {
-            summary.unsyncable = unsyncable;
+            self.unsyncable = unsyncable;
+        } else {
+            // What is gone is noticed by the next whole scan.
+            for found in unsyncable {
+                if !self.unsyncable.contains(&found) {
+                    self.unsyncable.push(found);
+                }
+            }
         }
+        summary.unsyncable.clone_from(&self.unsyncable);
         let mut tree = whole.or(last).unwrap_or_default();
         for (path, node) in nodes {
             match node {
