@@ -54,7 +54,7 @@ pub enum With {
         password: String,
         /// The SHA-256 of its certificate; none for FTP without TLS.
         fingerprint: Option<String>,
-        /// The folder on the server, beginning with `/`.
+        /// The folder on the server: from where the login starts, or absolute with a `/` before it.
         path: String,
         /// How long to wait between two looks, in seconds.
         poll_seconds: u64,
@@ -277,7 +277,7 @@ impl With {
                 ..
             } => {
                 let scheme = if fingerprint.is_some() { "ftps" } else { "ftp" };
-                format!("{scheme}://{host}:{port}{path}")
+                format!("{scheme}://{host}:{port}/{path}")
             }
         }
     }
