@@ -38,6 +38,10 @@ pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// tidies up its flash may take a minute.
 pub const DATA_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long to wait for the reply that says why a transfer broke. There is none where the TLS
+/// handshake of a data connection was cut: libunftp's task for it is gone, and its reply with it.
+const REASON_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How much may come after the end of what was asked for, before a transfer's end is given up on.
 const DRAIN_MAX_BYTES: u64 = 64 << 10;
 
@@ -378,7 +382,7 @@ impl Transfer {
         if error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::TimedOut {
             return Err(who.io(error));
         }
-        self.control.set_read_timeout(Some(LOGIN_TIMEOUT))?;
+        self.control.set_read_timeout(Some(REASON_TIMEOUT))?;
         let reply = self.end();
         self.control.set_read_timeout(Some(REPLY_TIMEOUT))?;
         match reply {
