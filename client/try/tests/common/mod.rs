@@ -304,8 +304,11 @@ fn without_times(root: &Path) -> BTreeMap<PathBuf, tree::Entry> {
     tree
 }
 
-/// The hashes of all users' files below a folder.
+/// The hashes of all users' files below a folder; none where there is no such folder.
 pub fn contents(root: &Path) -> BTreeSet<Digest> {
+    if !root.exists() {
+        return BTreeSet::new();
+    }
     let tree = tree::read(root).expect("a tree");
     let digests = tree.into_values().filter_map(|entry| match entry {
         tree::Entry::File(_, _, _, digest) => Some(digest),
