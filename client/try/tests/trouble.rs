@@ -799,6 +799,69 @@ fn a_file_that_vanishes_while_it_is_read_is_no_trouble() {
     assert_eq!(text(&desktop.folder, "large").as_deref(), Some("short now"));
 }
 
+/// Lets a sync begin, does something once a part of a content has come down, and waits for its end.
+fn sync_disturbed_while_receiving(station: &Workstation, disturb: impl FnOnce()) -> Round {
+    let staging = station.folder.join(".raspbox/staging");
+    let mut command = station.command(&["sync", "--json"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("a client");
+    wait("content to come", || {
+        assert!(
+            child.try_wait().expect("its state").is_none(),
+            "it was over before"
+        );
+        !names(&staging).is_empty()
+    });
+    disturb();
+    Round::of(&child.wait_with_output().expect("its output"))
+}
+
+#[test]
+fn what_is_edited_while_the_new_content_comes_down_is_kept_beside_it() {
+    let (home, [laptop, desktop]) = home(["laptop", "desktop"]);
+    for name in ["edited", "replaced", "deleted", "made a folder"] {
+        put(&laptop.folder, name, "before");
+    }
+    home.settle(&[&laptop, &desktop]);
+    for name in ["edited", "replaced", "deleted", "made a folder", "new"] {
+        put(&laptop.folder, name, format!("{name} by the laptop"));
+    }
+    // While this one comes, the others are as they were looked at, and not placed yet.
+    put(&laptop.folder, "a large one", noise(1, 60 << 20));
+    synced(&laptop);
+    let here = &desktop.folder;
+    let round = sync_disturbed_while_receiving(&desktop, || {
+        put(here, "edited", "edited by the desktop");
+        put(here, "aside", "replaced by the desktop");
+        fs::rename(here.join("aside"), here.join("replaced")).expect("rename");
+        fs::remove_file(here.join("deleted")).expect("remove");
+        fs::remove_file(here.join("made a folder")).expect("remove");
+        put(here, "made a folder/in it", "in it");
+        put(here, "new", "new by the desktop");
+    });
+    assert_eq!(round.code, 1, "{round:#?}");
+    assert!(round.list("conflicts").len() >= 3, "{round:#?}");
+    home.settle(&[&desktop, &laptop]);
+    let all = contents(&laptop.folder);
+    for content in [
+        "edited by the laptop",
+        "edited by the desktop",
+        "replaced by the laptop",
+        "replaced by the desktop",
+        "deleted by the laptop",
+        "made a folder by the laptop",
+        "in it",
+        "new by the laptop",
+        "new by the desktop",
+    ] {
+        assert!(all.contains(&Digest::of(content.as_bytes())), "{content}");
+    }
+    assert_eq!(
+        text(&laptop.folder, "edited").as_deref(),
+        Some("edited by the laptop")
+    );
+}
+
 // ---- brakes, and what is forgotten ----
 
 fn fill(root: &Path, count: usize) {
