@@ -784,7 +784,7 @@ fn a_file_that_vanishes_while_it_is_read_is_no_trouble() {
     // While it is sent: it comes whole or not, and goes with the next round.
     make();
     let round = sync_disturbed(&laptop, &large, begun, || {
-        fs::remove_file(&large).expect("remove")
+        fs::remove_file(&large).expect("remove");
     });
     assert_eq!(round.code, 0, "{round:#?}");
     home.settle(&[&laptop, &desktop]);
@@ -792,7 +792,7 @@ fn a_file_that_vanishes_while_it_is_read_is_no_trouble() {
     // While it is sent, it becomes another.
     make();
     let round = sync_disturbed(&laptop, &large, begun, || {
-        fs::write(&large, "short now").expect("write")
+        fs::write(&large, "short now").expect("write");
     });
     assert!(round.code <= 1, "{round:#?}");
     home.settle(&[&laptop, &desktop]);
