@@ -382,6 +382,21 @@ impl Workspace {
     }
 
     fn recover_one(&self, state: &State, name: &str) -> anyhow::Result<Option<RelPath>> {
+        let known = match self.staging.stat(name)?.map(|stat| stat.kind) {
+            None => return Ok(None),
+            Some(Kind::File) => match read_file(&self.staging, OsStr::new(name))? {
+                Some((_, digest)) => state.knows_content(&digest)?,
+                None => false,
+            },
+            Some(Kind::Symlink) => true,
+            Some(Kind::Folder | Kind::Special) => false,
+        };
+        // A new content that has no name yet has no time and no bits either, and what it was for may
+        // have changed meanwhile: it comes again if it is still wanted.
+        if known && name.ends_with(".new") {
+            self.staging.remove_file(name)?;
+            return Ok(None);
+        }
         let path = state.placing(name)?;
         // Between the two steps of a replacement the name is absent: the file goes back there.
         if let Some(path) = &path
@@ -393,15 +408,6 @@ impl Workspace {
         {
             return Ok(None);
         }
-        let known = match self.staging.stat(name)?.map(|stat| stat.kind) {
-            None => return Ok(None),
-            Some(Kind::File) => match read_file(&self.staging, OsStr::new(name))? {
-                Some((_, digest)) => state.knows_content(&digest)?,
-                None => false,
-            },
-            Some(Kind::Symlink) => true,
-            Some(Kind::Folder | Kind::Special) => false,
-        };
         if known {
             self.staging.remove_file(name)?;
             return Ok(None);
