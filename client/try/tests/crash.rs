@@ -212,6 +212,7 @@ fn a_first_upload_of_two_thousand_files_is_finished_later() {
 
 #[test]
 fn a_download_of_two_thousand_files_is_finished_later() {
+    const PLACING: Victim = Victim::Client;
     let files = small_files(SMALL);
     let known = digests(files.values());
     let mut moments = Moments::default();
@@ -221,13 +222,16 @@ fn a_download_of_two_thousand_files_is_finished_later() {
     for (round, (victim, after)) in ALL
         .into_iter()
         .zip([500, 1, 1_200])
-        .chain([(Victim::Client, 1_001)])
+        // Those have come and have no name yet; these get theirs just now.
+        .chain([(Victim::Client, 1_001), (PLACING, 1), (PLACING, 300)])
         .enumerate()
     {
         let desktop = home.paired(&format!("desktop {round}"));
         let folder = desktop.folder.clone();
+        let placing = round >= 4;
         moments.note(interrupt(&mut home, &desktop, victim, &|_| {
-            come(&folder, "many") + names(&folder.join(".raspbox/staging")).len() >= after
+            let staged = || names(&folder.join(".raspbox/staging")).len();
+            come(&folder, "many") + if placing { 0 } else { staged() } >= after
         }));
         only_whole(&home, &desktop.folder, &known);
         home.settle(&[&desktop, &laptop]);
@@ -243,6 +247,28 @@ fn a_download_of_two_thousand_files_is_finished_later() {
         );
     }
     moments.check();
+}
+
+#[test]
+fn what_a_crash_left_out_of_sight_is_found_where_nobody_else_has_it() {
+    let (home, [laptop, desktop]) = home(["laptop", "desktop"]);
+    put(&laptop.folder, "a", "known");
+    home.settle(&[&laptop, &desktop]);
+    // As if killed between giving a new content its name and looking at what it displaced.
+    let staging = desktop.folder.join(".raspbox/staging");
+    put(&staging, "0.old", "an edit that nobody else has");
+    put(&staging, "1.new", "another");
+    put(&staging, "2.old", "known");
+    put(&staging, "3.part", "half of somet");
+    let round = common::round(&desktop);
+    assert!(round.code <= 1, "{round:#?}");
+    home.settle(&[&desktop, &laptop]);
+    let found: Vec<String> = users_names(&laptop.folder);
+    assert_eq!(found.len(), 3, "{found:?}");
+    let all = contents(&laptop.folder);
+    for content in ["an edit that nobody else has", "another", "known"] {
+        assert!(all.contains(&Digest::of(content.as_bytes())), "{content}");
+    }
 }
 
 /// The largest file in a folder, in bytes.
