@@ -388,7 +388,10 @@ impl Workspace {
                 Some((_, digest)) => state.knows_content(&digest)?,
                 None => false,
             },
-            Some(Kind::Symlink) => true,
+            Some(Kind::Symlink) => match self.staging.read_symlink(name)?.to_str() {
+                Some(target) => state.knows_target(target)?,
+                None => false,
+            },
             Some(Kind::Folder | Kind::Special) => false,
         };
         // A new content that has no name yet has no time and no bits either, and what it was for may

@@ -193,6 +193,16 @@ impl State {
             .query_row([digest.as_bytes()], |row| row.get(0))
     }
 
+    /// Whether any symlink of either side, as last recorded, has this target.
+    pub fn knows_target(&self, target: &str) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM baseline WHERE target = ?1)
+                     OR EXISTS (SELECT 1 FROM remote WHERE target = ?1)",
+            )?
+            .query_row([target], |row| row.get(0))
+    }
+
     /// Where a file that a crash left in the staging folder belongs.
     pub fn placing(&self, staged: &str) -> rusqlite::Result<Option<RelPath>> {
         let path: Option<String> = self
