@@ -36,7 +36,10 @@ pub(crate) struct Registry {
 struct State {
     last_id: u64,
     sessions: HashMap<u64, Arc<Session>>,
+    /// Where probes of our own will come from.
     probes: HashSet<SocketAddr>,
+    /// Those that came in. They take nobody's place.
+    probing: HashSet<u64>,
 }
 
 impl Registry {
@@ -57,12 +60,15 @@ impl Registry {
         make: impl FnOnce(u64) -> std::io::Result<Session>,
     ) -> Result<std::io::Result<Arc<Session>>, Full> {
         let mut state = self.state();
-        if !state.probes.remove(&peer) {
+        let is_probe = state.probes.remove(&peer);
+        if !is_probe {
             let from = |ip: IpAddr| {
                 let sessions = state.sessions.values();
-                sessions.filter(|s| s.peer.ip() == ip).count()
+                sessions
+                    .filter(|s| s.peer.ip() == ip && !state.probing.contains(&s.id))
+                    .count()
             };
-            if state.sessions.len() >= self.caps.sessions_max {
+            if state.sessions.len() - state.probing.len() >= self.caps.sessions_max {
                 return Err(Full::Total);
             }
             if from(peer.ip()) >= self.caps.sessions_per_address_max {
@@ -74,13 +80,18 @@ impl Registry {
             Ok(session) => Arc::new(session),
             Err(error) => return Ok(Err(error)),
         };
+        if is_probe {
+            state.probing.insert(session.id);
+        }
         state.sessions.insert(session.id, Arc::clone(&session));
         Ok(Ok(session))
     }
 
     /// A session has ended.
     pub(crate) fn remove(&self, id: u64) {
-        self.state().sessions.remove(&id);
+        let mut state = self.state();
+        state.sessions.remove(&id);
+        state.probing.remove(&id);
     }
 
     /// All sessions.
