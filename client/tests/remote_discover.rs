@@ -5,7 +5,7 @@ use raspbox::remote::discover::{Found, SERVICE_TYPE, Where, browse};
 use std::time::{Duration, Instant};
 
 /// How long an announcement may take to be found, on a machine that is busy with other tests.
-const FOUND_WITHIN: Duration = Duration::from_secs(30);
+const FOUND_WITHIN: Duration = Duration::from_secs(120);
 
 #[test]
 fn an_announced_appliance_is_found() {

@@ -20,7 +20,7 @@ fn lftp(bench: &Bench, script: &str) -> Said {
         ),
     };
     let script = format!(
-        "set cmd:fail-exit true\nset net:max-retries 1\nset net:timeout 10\n\
+        "set cmd:fail-exit true\nset net:max-retries 1\nset net:timeout 120\n\
          set net:persist-retries 0\nset dns:order inet\n{versions}\n\
          open -u raspbox,{} -p {} localhost\n{script}\n",
         bench.daemon.password,

@@ -28,7 +28,7 @@ class Patient(ssl.SSLSocket):
 def connect():
     """A session that has logged in, encrypted on both channels where that is asked for."""
     if channel == "Plain":
-        ftp = ftplib.FTP(timeout=15)
+        ftp = ftplib.FTP(timeout=120)
         ftp.connect(host, int(port))
         ftp.login("raspbox", password)
         return ftp
@@ -36,7 +36,7 @@ def connect():
     version = {"Tls12": ssl.TLSVersion.TLSv1_2, "Tls13": ssl.TLSVersion.TLSv1_3}[channel]
     context.minimum_version = context.maximum_version = version
     context.sslsocket_class = Patient
-    ftp = ftplib.FTP_TLS(context=context, timeout=15)
+    ftp = ftplib.FTP_TLS(context=context, timeout=120)
     ftp.connect(host, int(port))
     ftp.login("raspbox", password)
     ftp.prot_p()

@@ -1,7 +1,7 @@
 //! The files in `/.raspbox/`.
 
 use crate::client::Client;
-use crate::harness::{DEADLINE, Daemon};
+use crate::harness::Daemon;
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::info::Info;
@@ -11,7 +11,6 @@ use raspbox_protocol::wire::{DATA_MAX_BYTES, Frame, FrameReader, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Entry, File, Mtime, RelPath, Version};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::time::Instant;
 
 fn path(text: &str) -> RelPath {
     RelPath::parse(text).unwrap()
@@ -162,7 +161,7 @@ fn events_are_pushed_while_they_happen() {
     let mut next = || events.read::<FeedFrame>().unwrap();
     assert_eq!(next(), FeedFrame::Head { whole: false });
     assert_eq!(next(), FeedFrame::Mark(cursor));
-    let begin = Instant::now();
+    // A heartbeat in between would show that one was waited for.
     for n in 0..20 {
         writer.store(&format!("/{n}"), b"x").expect(226);
         match next() {
@@ -171,7 +170,6 @@ fn events_are_pushed_while_they_happen() {
         }
         assert!(matches!(next(), FeedFrame::Mark(_)));
     }
-    assert!(begin.elapsed() < DEADLINE, "no heartbeat was waited for");
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn systemd_hears_when_it_is_ready_and_that_it_lives() {
     let path = temp.path().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
     systemd
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(Duration::from_secs(120)))
         .unwrap();
     // One session is allowed, and taken: the probe comes in all the same.
     let mut daemon = Daemon::spawn("[limits]\nmax_sessions = 1", |command, _| {

@@ -16,7 +16,7 @@ const AS_RASPBOXD: &str = "as-raspboxd";
 const AS_RASPBOX: &str = "as-raspbox";
 
 /// How long a process may take to start or to stop, on a machine that does other things as well.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Plays the part that the first argument names, if it names one.
 #[must_use]

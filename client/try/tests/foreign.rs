@@ -148,7 +148,7 @@ fn secs(path: &Path) -> u64 {
 fn by_ftplib(peer: &Peer, script: &str) {
     let begin = "
 import ftplib, io, sys
-ftp = ftplib.FTP(timeout=20)
+ftp = ftplib.FTP(timeout=120)
 ftp.connect('127.0.0.1', int(sys.argv[1]))
 ftp.login(sys.argv[2], sys.argv[3])
 ftp.cwd(sys.argv[4])
