@@ -4,7 +4,8 @@
 //! first the outcome is asked for, and only if the appliance doesn't know the id, the whole commit
 //! goes again under it.
 
-use super::connection::{Connection, Endpoint, Transfer};
+use super::connection::{Connection, Reply};
+use super::control::{Control, Data};
 use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed};
 use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
@@ -27,34 +28,35 @@ const EVENTS_TIMEOUT: std::time::Duration = BEAT_INTERVAL.saturating_mul(3);
 /// How much is read from the network at once: one piece of content with its head.
 const READ_BYTES: usize = 256 << 10;
 
+/// A [`Remote`] that is an appliance, over FTP.
+pub type Appliance = ApplianceOver<Connection>;
+
 /// A [`Remote`] that is an appliance. It connects when it is first needed.
-#[derive(Debug)]
-pub struct Appliance {
-    endpoint: Endpoint,
-    connection: Option<Connection>,
+pub struct ApplianceOver<C: Control> {
+    endpoint: C::Endpoint,
+    connection: Option<C>,
 }
 
-#[derive(Debug)]
-struct EventStream {
-    frames: FrameReader<BufReader<Transfer>>,
-    connection: Connection,
+struct EventStream<C: Control> {
+    frames: FrameReader<BufReader<C::Data>>,
+    connection: C,
 }
 
-impl Appliance {
+impl<C: Control> ApplianceOver<C> {
     /// The appliance at this address.
     #[must_use]
-    pub fn new(endpoint: Endpoint) -> Appliance {
-        Appliance {
+    pub fn new(endpoint: C::Endpoint) -> ApplianceOver<C> {
+        ApplianceOver {
             endpoint,
             connection: None,
         }
     }
 
     /// A connection that is not known to be lost.
-    fn connection(&mut self) -> Result<&mut Connection, RemoteError> {
-        if self.connection.as_ref().is_none_or(Connection::is_lost) {
+    fn connection(&mut self) -> Result<&mut C, RemoteError> {
+        if self.connection.as_ref().is_none_or(C::is_lost) {
             self.connection = None;
-            self.connection = Some(Connection::open(&self.endpoint)?);
+            self.connection = Some(C::open(&self.endpoint)?);
         }
         Ok(self.connection.as_mut().expect("made above"))
     }
@@ -62,7 +64,7 @@ impl Appliance {
     /// Does what may be done twice, once more on a new connection where the old one is lost.
     fn twice<T>(
         &mut self,
-        mut act: impl FnMut(&mut Connection) -> Result<T, RemoteError>,
+        mut act: impl FnMut(&mut C) -> Result<T, RemoteError>,
     ) -> Result<T, RemoteError> {
         match act(self.connection()?) {
             Err(RemoteError::Unreachable { address, why }) => {
@@ -110,7 +112,7 @@ impl Appliance {
     }
 }
 
-impl Remote for Appliance {
+impl<C: Control> Remote for ApplianceOver<C> {
     fn info(&mut self) -> Result<Info, RemoteError> {
         self.twice(info)
     }
@@ -168,7 +170,7 @@ impl Remote for Appliance {
     }
 
     fn events(&self, since: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
-        let mut connection = Connection::open(&self.endpoint)?;
+        let mut connection = C::open(&self.endpoint)?;
         match connection.transfer(&retrieve(Special::Events(since)), 0)? {
             Ok(stream) => {
                 stream.set_read_timeout(EVENTS_TIMEOUT)?;
@@ -180,7 +182,7 @@ impl Remote for Appliance {
     }
 }
 
-impl Events for EventStream {
+impl<C: Control> Events for EventStream<C> {
     fn next(&mut self) -> Result<Cursor, RemoteError> {
         streams::next_mark(&mut self.frames)
             .map_err(|error| read_trouble(&self.connection, "events", &error))
@@ -188,7 +190,7 @@ impl Events for EventStream {
 }
 
 /// What the appliance says of itself, if it speaks our version.
-pub(super) fn info(connection: &mut Connection) -> Result<Info, RemoteError> {
+pub(super) fn info<C: Control>(connection: &mut C) -> Result<Info, RemoteError> {
     let mut stream = match connection.transfer(&retrieve(Special::Info), 0)? {
         Ok(stream) => stream,
         Err(reply) => return Err(connection.trouble(&reply)),
@@ -217,7 +219,7 @@ pub(super) fn info(connection: &mut Connection) -> Result<Info, RemoteError> {
 }
 
 /// Checks the protocol's version and says which side to update.
-pub(super) fn same_version(connection: &Connection, version: u32) -> Result<(), RemoteError> {
+pub(super) fn same_version<C: Control>(connection: &C, version: u32) -> Result<(), RemoteError> {
     let update = match version.cmp(&PROTOCOL_VERSION) {
         std::cmp::Ordering::Equal => return Ok(()),
         std::cmp::Ordering::Less => "update the appliance",
@@ -238,7 +240,7 @@ fn request_id() -> RequestId {
 }
 
 /// `None` where the appliance doesn't know the file (any more).
-fn feed(connection: &mut Connection, special: Special) -> Result<Option<Feed>, RemoteError> {
+fn feed<C: Control>(connection: &mut C, special: Special) -> Result<Option<Feed>, RemoteError> {
     let mut stream = match connection.transfer(&retrieve(special), 0)? {
         Ok(stream) => stream,
         Err(reply) if reply.code == 550 => return Ok(None),
@@ -269,8 +271,8 @@ fn feed(connection: &mut Connection, special: Special) -> Result<Option<Feed>, R
     }
 }
 
-fn send_commit(
-    connection: &mut Connection,
+fn send_commit<C: Control>(
+    connection: &mut C,
     id: RequestId,
     ops: &[Op],
     draft: &mut Draft,
@@ -293,9 +295,9 @@ fn send_commit(
 }
 
 /// A commit that wasn't taken at all: where it is about its content, each operation is refused.
-fn refused_whole(
-    connection: &Connection,
-    reply: &super::connection::Reply,
+fn refused_whole<C: Control>(
+    connection: &C,
+    reply: &Reply,
     sent: usize,
 ) -> Result<Vec<Outcome>, RemoteError> {
     match reply.code {
@@ -305,8 +307,8 @@ fn refused_whole(
 }
 
 /// What became of a commit; `None` where it isn't known.
-fn outcomes(
-    connection: &mut Connection,
+fn outcomes<C: Control>(
+    connection: &mut C,
     id: RequestId,
     sent: usize,
 ) -> Result<Option<Vec<Outcome>>, RemoteError> {
@@ -346,8 +348,8 @@ fn outcomes(
     Ok(Some(outcomes))
 }
 
-fn fetch(
-    connection: &mut Connection,
+fn fetch<C: Control>(
+    connection: &mut C,
     wants: &[Want],
     open: &mut VecDeque<usize>,
     sink: &mut dyn Sink,
@@ -389,7 +391,7 @@ fn fetch(
     }
 }
 
-fn read_trouble(connection: &Connection, what: &str, error: &ReadError) -> RemoteError {
+fn read_trouble<C: Control>(connection: &C, what: &str, error: &ReadError) -> RemoteError {
     match error {
         ReadError::Io(error) => connection.broken(error),
         ReadError::Wire(error) => connection.nonsense(format!("its {what}: {error}")),

@@ -8,8 +8,8 @@
 //! suppaftp logs commands, passwords included, to the `log` crate at trace level. Nothing in this
 //! program listens to `log` (tracing-subscriber is built without `tracing-log`); keep it so.
 
-use super::peer::Peer;
-pub use super::peer::Reply;
+use super::control::{Control, Data};
+pub use super::peer::{Peer, Reply};
 use super::socket::{connect, prepare, server_name};
 use super::tls::{Offer, Pin};
 use super::{Digest256, RemoteError};
@@ -155,68 +155,6 @@ impl Connection {
         self.pin.as_ref()?.fingerprint()
     }
 
-    /// Whether it can't be used any more.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    /// Sends one command and reads its reply, whatever it is.
-    ///
-    /// # Errors
-    /// Where the connection is lost; so for all methods.
-    pub fn command(&mut self, line: &str) -> Result<Reply, RemoteError> {
-        let answer = self.ftp.custom_command(line, &[]);
-        match self.answer(answer.map(drop))? {
-            Ok(()) => unreachable!("no reply was expected, so every reply is an unexpected one"),
-            Err(reply) => Ok(reply),
-        }
-    }
-
-    /// Opens a data connection for `RETR`, `STOR`, `MLSD` or the like; `Err(Ok(reply))` where the
-    /// server refuses. `offset` goes before it as `REST`.
-    ///
-    /// # Errors
-    /// `Err(reply)` inside where the server refuses it.
-    pub fn transfer(
-        &mut self,
-        line: &str,
-        offset: u64,
-    ) -> Result<Result<Transfer, Reply>, RemoteError> {
-        let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        // Only stored; it is sent directly before the command.
-        let restart = self.ftp.resume_transfer(offset);
-        debug_assert!(restart.is_ok(), "nothing is sent yet");
-        let expected = [suppaftp::Status::AlreadyOpen, suppaftp::Status::AboutToSend];
-        let answer = self.ftp.custom_data_command(line, &expected);
-        let opened = self.answer(answer)?;
-        let control = self.control.try_clone()?;
-        Ok(opened.map(|(_, stream)| Transfer {
-            stream: Some(stream),
-            control,
-            who: self.who.clone(),
-            lost: self.lost.clone(),
-        }))
-    }
-
-    /// What a refusal means where it isn't about one file.
-    #[must_use]
-    pub fn trouble(&self, reply: &Reply) -> RemoteError {
-        self.who.trouble(reply)
-    }
-
-    /// The peer said something that makes no sense.
-    #[must_use]
-    pub fn nonsense(&self, why: impl fmt::Display) -> RemoteError {
-        self.who.nonsense(why)
-    }
-
-    /// An error of reading from or writing to a [`Transfer`].
-    #[must_use]
-    pub fn broken(&self, error: &io::Error) -> RemoteError {
-        self.who.io(error)
-    }
-
     fn greet(endpoint: &Endpoint, offer: Offer) -> Result<Connection, RemoteError> {
         let address = endpoint.address();
         let who = Peer {
@@ -318,6 +256,52 @@ impl Connection {
     }
 }
 
+impl Control for Connection {
+    type Endpoint = Endpoint;
+    type Data = Transfer;
+
+    fn open(endpoint: &Endpoint) -> Result<Connection, RemoteError> {
+        Connection::open(endpoint)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn command(&mut self, line: &str) -> Result<Reply, RemoteError> {
+        let answer = self.ftp.custom_command(line, &[]);
+        match self.answer(answer.map(drop))? {
+            Ok(()) => unreachable!("no reply was expected, so every reply is an unexpected one"),
+            Err(reply) => Ok(reply),
+        }
+    }
+
+    fn transfer(
+        &mut self,
+        line: &str,
+        offset: u64,
+    ) -> Result<Result<Transfer, Reply>, RemoteError> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        // Only stored; it is sent directly before the command.
+        let restart = self.ftp.resume_transfer(offset);
+        debug_assert!(restart.is_ok(), "nothing is sent yet");
+        let expected = [suppaftp::Status::AlreadyOpen, suppaftp::Status::AboutToSend];
+        let answer = self.ftp.custom_data_command(line, &expected);
+        let opened = self.answer(answer)?;
+        let control = self.control.try_clone()?;
+        Ok(opened.map(|(_, stream)| Transfer {
+            stream: Some(stream),
+            control,
+            who: self.who.clone(),
+            lost: self.lost.clone(),
+        }))
+    }
+
+    fn peer(&self) -> &Peer {
+        &self.who
+    }
+}
+
 /// Whether the peer has sent all that it ever will, and it was read.
 fn has_ended(socket: &TcpStream) -> bool {
     socket.set_nonblocking(true).is_ok() && matches!(socket.peek(&mut [0]), Ok(0))
@@ -332,24 +316,15 @@ impl fmt::Debug for Connection {
     }
 }
 
-impl Transfer {
-    /// Another time-out for its reads, such as for a stream that is silent most of the time.
-    ///
-    /// # Errors
-    /// Where the system refuses it.
-    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+impl Data for Transfer {
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
         match &self.stream {
             Some(stream) => stream.get_ref().get_ref().set_read_timeout(Some(timeout)),
             None => Ok(()),
         }
     }
 
-    /// Ends a download: reads on to the end of the data, which on TLS must be a proper one, and
-    /// then the server's reply.
-    ///
-    /// # Errors
-    /// Where the connection broke, or more than a little comes after what was asked for.
-    pub fn finish_download(mut self) -> Result<Reply, RemoteError> {
+    fn finish_download(mut self) -> Result<Reply, RemoteError> {
         let who = self.who.clone();
         let rest = io::copy(&mut (&mut self).take(DRAIN_MAX_BYTES), &mut io::sink());
         match rest.map_err(|error| who.io(&error))? {
@@ -358,11 +333,7 @@ impl Transfer {
         }
     }
 
-    /// Ends an upload: tells TLS that it is whole, closes, and reads the server's reply.
-    ///
-    /// # Errors
-    /// Where the connection broke.
-    pub fn finish_upload(mut self) -> Result<Reply, RemoteError> {
+    fn finish_upload(mut self) -> Result<Reply, RemoteError> {
         let who = self.who.clone();
         // A file without bytes has had no reason for a handshake yet; this makes it. (Not an empty
         // write: rustls then waits for something to read.)
@@ -373,11 +344,7 @@ impl Transfer {
         }
     }
 
-    /// After an upload broke: the reply in which the server says why, if it still does.
-    ///
-    /// # Errors
-    /// The error of the transfer, where the server doesn't say.
-    pub fn why_broken(mut self, error: &io::Error) -> Result<Reply, RemoteError> {
+    fn why_broken(mut self, error: &io::Error) -> Result<Reply, RemoteError> {
         let who = self.who.clone();
         if error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::TimedOut {
             return Err(who.io(error));
@@ -395,7 +362,9 @@ impl Transfer {
             Err(_) => Err(who.io(error)),
         }
     }
+}
 
+impl Transfer {
     fn end(&mut self) -> Result<Reply, RemoteError> {
         let stream = self.stream.take().expect("ended once");
         match stream.finish() {

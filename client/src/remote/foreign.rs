@@ -14,6 +14,7 @@
 //! - **Symlinks** and whatever is neither file nor folder are left alone and named as unknown.
 
 use super::connection::Endpoint;
+use super::control::{Control, Data};
 pub use super::foreign_features::Features;
 use super::foreign_session::{FOLDER_VERSION, Session, Stamp, Stand};
 pub use super::foreign_url::{UrlError, parse_url};

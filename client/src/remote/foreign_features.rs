@@ -2,6 +2,7 @@
 
 use super::RemoteError;
 use super::connection::Connection;
+use super::control::Control;
 
 /// What a server offers beyond RFC 959, as its `FEAT` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

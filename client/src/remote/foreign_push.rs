@@ -8,6 +8,7 @@
 use super::RemoteError;
 use super::appliance::RETRIES_MAX;
 use super::connection::Reply;
+use super::control::Data;
 use super::foreign::Foreign;
 use super::foreign_session::{ABSENT_VERSION, FOLDER_VERSION, Session, Stand};
 use super::foreign_temporary::{is_abandoned, new_name};

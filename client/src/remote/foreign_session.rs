@@ -2,6 +2,7 @@
 
 use super::RemoteError;
 use super::connection::{Connection, Endpoint, Reply, Transfer};
+use super::control::{Control, Data};
 use super::foreign_features::Features;
 use super::listing::{self, Format, Item, Kind, ListingError};
 use raspbox_protocol::{Digest, Mtime, RelPath, Version};

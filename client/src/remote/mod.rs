@@ -7,6 +7,7 @@
 
 pub mod appliance;
 pub mod connection;
+pub mod control;
 pub mod discover;
 pub mod foreign;
 mod foreign_features;

@@ -2,6 +2,7 @@
 
 use super::appliance::{self, Appliance, same_version};
 use super::connection::{Connection, Endpoint, Tls};
+use super::control::Control;
 use super::foreign::Features;
 use super::{Digest256, Remote, RemoteError};
 use raspbox_protocol::info::Info;

@@ -19,9 +19,11 @@ pub struct Reply {
 
 /// Who is at the other end, for messages.
 #[derive(Debug, Clone)]
-pub(super) struct Peer {
-    pub(super) address: String,
-    pub(super) user: String,
+pub struct Peer {
+    /// Host and port.
+    pub address: String,
+    /// The login's name.
+    pub user: String,
 }
 
 impl Reply {
