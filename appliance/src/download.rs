@@ -22,7 +22,7 @@ pub(crate) async fn get_file<W: AsyncWrite + Unpin + ?Sized>(
     (path, position): (&RelPath, u64),
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let mut file = shared.store.read(path)?;
+    let mut file = shared.store.read(path)?.into_std();
     if position > 0 {
         let failed = |error: io::Error| Trouble::local(format!("{path}: {error}"));
         if position > file.metadata().map_err(failed)?.len() {
@@ -100,6 +100,7 @@ impl Content {
     fn open(store: &Store, want: &Want, out: &mut Vec<u8>) -> Option<Content> {
         match store.read_version(want) {
             Ok((file, left_bytes)) => {
+                let file = file.into_std();
                 if left_bytes > (1 << 20) {
                     advise(&file);
                 }

@@ -9,11 +9,12 @@
 //! - A round that fails halfway leaves a state from which the next one finishes the job.
 
 use crate::ignores::{FILE_NAME as IGNORE_FILE, Rules};
-use crate::local::{Signature, Workspace, now, today};
+use crate::local::{Signature, Workspace, today};
 use crate::remote::{Look, Remote, RemoteError, RemoteTree};
 use crate::report::{Event, Report, Summary};
 use crate::scan::{LocalTree, QUIET, Scanner, Seen};
 use crate::state::{Hashed, State, StateError};
+use raspbox_beneath::now;
 use raspbox_core::guard::{Allowances, Halt, guard};
 use raspbox_core::names::check_plan;
 use raspbox_core::plan::{Plan, Trouble};
@@ -424,7 +425,7 @@ impl Engine {
             if young.is_empty() {
                 break;
             }
-            std::thread::sleep(QUIET);
+            raspbox_beneath::pause(QUIET);
             for path in young {
                 let node = scanner.at(&path);
                 nodes.push((path, node));

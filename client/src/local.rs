@@ -11,13 +11,12 @@
 
 use crate::scan::{Seen, read_file};
 use crate::state::{Print, State};
-use raspbox_beneath::{Folder, Kind, Rename, Stat, Top};
+use raspbox_beneath::{File, Folder, Kind, Rename, Stat, Top, now, random_name};
 use raspbox_core::names::conflict_name;
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::path::RESERVED_NAME;
-use raspbox_protocol::{Digest, Entry, LinkTarget, Mtime, RelPath};
+use raspbox_protocol::{Digest, Entry, LinkTarget, RelPath};
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -120,7 +119,7 @@ impl Workspace {
     /// Where it can't be made or written to, or belongs to another pairing already
     /// ([`io::ErrorKind::AlreadyExists`]).
     pub fn mark(path: &Path, pair: &str) -> io::Result<()> {
-        std::fs::create_dir_all(path)?;
+        raspbox_beneath::make_folders(path)?;
         let top = Top::open(path)?;
         make_folder(&top.folder(None)?, RESERVED_NAME)?;
         let own = top.folder_at(Path::new(RESERVED_NAME))?;
@@ -134,16 +133,19 @@ impl Workspace {
     /// # Errors
     /// Where it can't be removed.
     pub fn unmark(path: &Path) -> io::Result<()> {
-        match std::fs::remove_dir_all(path.join(RESERVED_NAME)) {
-            Err(error) if !raspbox_beneath::absent(&error) => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+        match Top::open(path) {
+            Ok(top) => top.folder(None)?.remove_all(RESERVED_NAME),
+            Err(error) if raspbox_beneath::absent(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
     /// Which pairing a folder belongs to, if any.
     #[must_use]
     pub fn owner(path: &Path) -> Option<String> {
-        let text = std::fs::read_to_string(path.join(RESERVED_NAME).join(MARKER)).ok()?;
+        let own = Top::open(path).and_then(|top| top.folder_at(Path::new(RESERVED_NAME)));
+        let marker = own.and_then(|own| own.open_file(MARKER));
+        let text = marker.and_then(io::read_to_string).ok()?;
         Some(text.trim_end().to_owned())
     }
 
@@ -164,7 +166,7 @@ impl Workspace {
     /// # Errors
     /// Where the disk is full or fails.
     pub fn stage(&self) -> io::Result<Staged> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
+        let id = random_name();
         let file = self.staging.create_file(format!("{id}.part"), 0o600)?;
         Ok(Staged {
             id,
@@ -238,7 +240,7 @@ impl Workspace {
         expected: Option<Expected<'_>>,
     ) -> io::Result<Done> {
         let parent = self.top.parent_of(path)?;
-        let name = format!("{}.new", uuid::Uuid::new_v4().simple());
+        let name = format!("{}.new", random_name());
         self.staging
             .make_symlink(OsStr::new(target.as_str()), &name)?;
         self.place(&name, &parent, path, expected)
@@ -287,7 +289,7 @@ impl Workspace {
     /// Where the disk fails.
     pub fn remove_file(&self, path: &RelPath, expected: Expected<'_>) -> io::Result<Done> {
         let parent = self.top.parent_of(path)?;
-        let old = format!("{}.old", uuid::Uuid::new_v4().simple());
+        let old = format!("{}.old", random_name());
         match parent.rename(path.name(), &self.staging, &old, Rename::Replace) {
             Ok(()) => {}
             Err(error) if raspbox_beneath::absent(&error) => return Ok(Done::Changed),
@@ -539,18 +541,18 @@ impl Workspace {
     /// The permissions for a file: those of what it replaces, or the user's own default, with or
     /// without the executable bits.
     fn mode(&self, parent: &Folder, path: &RelPath, executable: bool) -> u32 {
-        use std::os::unix::fs::PermissionsExt;
         let replaced = parent
             .open_file(path.name())
-            .and_then(|file| file.metadata());
+            .and_then(|file| Stat::of(&file));
         let base = replaced.map_or_else(
             |_| {
                 // What the umask allows can't be asked for without changing it; the top folder was
                 // made under it.
-                let top = std::fs::metadata(&self.path).map_or(0o755, |m| m.permissions().mode());
+                let top = self.top.folder(None).and_then(|top| top.own_stat());
+                let top = top.map_or(0o755, |stat| stat.mode);
                 0o600 | (top & 0o066)
             },
-            |metadata| metadata.permissions().mode(),
+            |stat| stat.mode,
         ) & 0o777;
         if executable {
             base | ((base & 0o444) >> 2)
@@ -615,13 +617,9 @@ impl Write for Staged {
 /// Today's date here, as `2026-01-31`.
 #[must_use]
 pub fn today() -> String {
-    jiff::Zoned::now().date().to_string()
-}
-
-/// The clock.
-#[must_use]
-pub fn now() -> Mtime {
-    Mtime::from(std::time::SystemTime::now())
+    let now = jiff::Timestamp::from_nanosecond(now().0.into()).unwrap_or_default();
+    let here = now.to_zoned(jiff::tz::TimeZone::system());
+    here.date().to_string()
 }
 
 fn done(parent: &Folder, path: &RelPath) -> io::Result<Done> {

@@ -1,12 +1,13 @@
 //! Carrying out the local half of a plan, and the records of both sides that follow from it.
 
 use crate::engine::{Engine, Lap, SyncError, set};
-use crate::local::{Done, Expected, SYNC_SINGLY_MAX, Staged, Workspace, now};
+use crate::local::{Done, Expected, SYNC_SINGLY_MAX, Staged, Workspace};
 use crate::push::{batch_len, expected, relocate};
 use crate::remote::Sink;
 use crate::report::{Deed, Event};
 use crate::scan::{Seen, is_settled};
 use crate::state::{Hashed, Print};
+use raspbox_beneath::now;
 use raspbox_core::plan::Action;
 use raspbox_core::tree::Node;
 use raspbox_protocol::commit::Refusal;

@@ -5,9 +5,8 @@
 //! all four the same (git calls such an entry "racily clean").
 
 use crate::ignores::Rules;
-use crate::local::now;
 use crate::state::{Hashed, Print};
-use raspbox_beneath::{Folder as OpenFolder, Kind, Stat, Top, absent};
+use raspbox_beneath::{Folder as OpenFolder, Kind, Stat, Top, absent, now};
 use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::{Digest, File, LinkTarget, Mtime, RelPath};

@@ -11,7 +11,7 @@ use crate::remote::RemoteTree;
 use raspbox_core::tree::{Folder, Node};
 use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -105,7 +105,7 @@ impl State {
             path: path.display().to_string(),
             source,
         };
-        let mut db = Connection::open(path).map_err(named)?;
+        let mut db = connect(path).map_err(named)?;
         let found = prepare(&mut db).map_err(named)?;
         if found > FORMAT {
             return Err(StateError::Newer {
@@ -378,6 +378,14 @@ impl Writer<'_> {
         self.tx
             .execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])?;
         Ok(())
+    }
+}
+
+/// A connection, on whatever disk the path is.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    match raspbox_beneath::vfs_of(path) {
+        None => Connection::open(path),
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, OpenFlags::default(), vfs),
     }
 }
 

@@ -3,11 +3,11 @@
 use raspbox::remote::appliance::Appliance;
 use raspbox::remote::connection::{Connection, Endpoint, Tls};
 use raspbox::remote::{Digest256, Look, Remote, RemoteError, RemoteTree, Sink, pairing};
+use raspbox_beneath::File;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Entry, File as FileEntry, Mtime, RelPath, Version};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -135,7 +135,7 @@ fn holding(content: &[u8]) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(content)?;
     file.rewind()?;
-    Ok(file)
+    Ok(file.into())
 }
 
 fn look(remote: &mut Appliance, since: Option<&Look>) -> Look {

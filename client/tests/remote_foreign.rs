@@ -8,12 +8,13 @@ use raspbox::remote::foreign::Foreign;
 use raspbox::remote::{
     Digest256, Look, Remote, RemoteError, RemoteTree, Sink, made_up_digest, pairing,
 };
+use raspbox_beneath::File;
 use raspbox_core::tree::Node;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Entry, File as FileEntry, LinkTarget, Mtime, RelPath, Version};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -46,7 +47,7 @@ fn holding(content: &[u8]) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(content)?;
     file.rewind()?;
-    Ok(file)
+    Ok(file.into())
 }
 
 /// Carries out one operation.

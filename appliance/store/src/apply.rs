@@ -22,11 +22,11 @@ use crate::error::StoreError;
 use crate::inner::{Inner, Writer};
 use crate::journal::Tx;
 use crate::rows::{self, Intent};
-use crate::staging::random_name;
+use raspbox_beneath::random_name;
 use raspbox_protocol::commit::{Outcome, ResultFrame};
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::{Digest, Entry, RelPath, Version, wire};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// Up to this many changes are made durable one by one; more by one `syncfs`, which may have to wait
@@ -54,8 +54,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) tx: &'a Tx<'a>,
     pub(crate) by: &'a str,
     pub(crate) folders: Folders<'a>,
-    /// Where names changed, to be made durable.
-    pub(crate) touched: HashMap<Option<RelPath>, Rc<Folder>>,
+    /// Where names changed, to be made durable; always in the same order, for the simulation.
+    pub(crate) touched: BTreeMap<Option<RelPath>, Rc<Folder>>,
     /// Contents that came to be kept.
     pub(crate) kept: Vec<Digest>,
     /// Staged names that nobody needs once the batch is journalled.
@@ -127,7 +127,7 @@ impl Inner {
             tx: &tx,
             by,
             folders: Folders::new(self),
-            touched: HashMap::new(),
+            touched: BTreeMap::new(),
             kept: Vec::new(),
             disposable: Vec::new(),
         };

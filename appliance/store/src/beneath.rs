@@ -3,9 +3,8 @@
 //! Nothing outside of the top can be reached by any name, nor by a symlink that somebody swaps in;
 //! see there.
 
-use raspbox_beneath::{Rename, Stat, Top};
+use raspbox_beneath::{File, Filesystem, Rename, Stat, Top};
 use raspbox_protocol::{LinkTarget, Mtime, RelPath};
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -179,11 +178,10 @@ impl Folder {
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         self.0.sync_filesystem()
     }
-}
 
-impl std::os::fd::AsFd for Folder {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
+    /// What filesystem this is.
+    pub(crate) fn filesystem(&self) -> io::Result<Filesystem> {
+        self.0.filesystem()
     }
 }
 

@@ -5,12 +5,12 @@ use crate::change::{Change, Content, Only};
 use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::model::By;
-use crate::staging::{Ready, Staged, random_name, set_executable};
+use crate::staging::{Ready, Staged, set_executable};
+use raspbox_beneath::random_name;
 use raspbox_protocol::commit::{CommitFrame, OPS_MAX, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::{FrameReader, ReadError};
 use raspbox_protocol::{File, Mtime};
-use std::fs::FileTimes;
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 
@@ -338,7 +338,7 @@ pub(crate) fn finish(
     let dress = || {
         set_executable(&file, executable)?;
         if let Some(mtime) = mtime {
-            file.set_times(FileTimes::new().set_modified(mtime.into()))?;
+            file.set_mtime(mtime)?;
         }
         if durable {
             file.sync_all()?;

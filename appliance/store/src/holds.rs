@@ -1,7 +1,6 @@
 //! What the drive's filesystem can hold, and what it keeps faithfully.
 
 use crate::beneath::Folder;
-use nix::sys::statfs::{FsType, fstatfs};
 use raspbox_protocol::RelPath;
 use raspbox_protocol::info::Holds;
 use std::io;
@@ -35,10 +34,7 @@ const NTFS3: i64 = 0x7366_746e;
 impl Disk {
     /// Finds out by the filesystem's type.
     pub(crate) fn of(top: &Folder) -> io::Result<Disk> {
-        let FsType(magic) = fstatfs(top)?.filesystem_type();
-        // On a 32-bit system the number is an i32.
-        #[allow(clippy::useless_conversion)]
-        Ok(Disk::from_magic(i64::from(magic)))
+        Ok(Disk::from_magic(top.filesystem()?.magic))
     }
 
     fn from_magic(magic: i64) -> Disk {
@@ -88,11 +84,10 @@ impl Disk {
 impl Space {
     /// Asks the filesystem.
     pub(crate) fn of(top: &Folder) -> io::Result<Space> {
-        let stat = fstatfs(top)?;
-        let block = u64::try_from(stat.block_size()).unwrap_or(0);
+        let found = top.filesystem()?;
         Ok(Space {
-            free_bytes: stat.blocks_available().saturating_mul(block),
-            size_bytes: stat.blocks().saturating_mul(block),
+            free_bytes: found.free_bytes,
+            size_bytes: found.size_bytes,
         })
     }
 }

@@ -6,13 +6,12 @@ use crate::holds::{Disk, Space};
 use crate::journal::{self, Journal, Tx};
 use crate::model::{Faults, Options};
 use crate::staging::Own;
-use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
+use raspbox_beneath::File;
 use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Cursor, RelPath};
 use rusqlite::Connection;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,7 +34,7 @@ pub(crate) struct Inner {
     cursor: Mutex<Cursor>,
     listener: Mutex<Option<Listener>>,
     steps: AtomicU32,
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 /// The bit of the count of steps after which none stops any more.
@@ -59,7 +58,7 @@ impl Inner {
             source,
         };
         // SQLite takes no symlinks on the way to its file.
-        let real = top.canonicalize().map_err(cannot)?;
+        let real = raspbox_beneath::canonical(top).map_err(cannot)?;
         let top_folder = Folder::open_top(&real).map_err(cannot)?;
         top_folder.names().map_err(cannot)?;
         let mut disk = Disk::of(&top_folder).map_err(cannot)?;
@@ -73,14 +72,12 @@ impl Inner {
             disk.holds.case_sensitive = false;
         }
         let lock = own.folder.open_or_create("lock").map_err(cannot)?;
-        let lock = match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => lock,
-            Err((_, nix::Error::EAGAIN)) => return Err(OpenError::Locked(top.into())),
-            Err((_, error)) => return Err(cannot(error.into())),
-        };
+        if !lock.try_lock().map_err(cannot)? {
+            return Err(OpenError::Locked(top.into()));
+        }
         let own_path = real.join(raspbox_protocol::path::RESERVED_NAME);
         let drive = drive_id(&own.folder).map_err(cannot)?;
-        let Journal { db, cursor, new } = Journal::open(&own_path, drive)?;
+        let Journal { db, cursor, new } = Journal::open(&own.folder, &own_path, drive)?;
         own.folder.sync().map_err(cannot)?;
         if new {
             // What is staged may be something that was displaced, and nobody knows any more.
@@ -221,7 +218,7 @@ impl Inner {
             // Old enough that no fingerprint is doubted for its time.
             let old = std::time::SystemTime::UNIX_EPOCH;
             std::fs::write(&beside, content)
-                .and_then(|()| File::options().write(true).open(&beside))
+                .and_then(|()| std::fs::File::options().write(true).open(&beside))
                 .and_then(|file| file.set_modified(old))
                 .and_then(|()| std::fs::rename(&beside, path))
                 .expect("only a test meddles");
@@ -260,8 +257,8 @@ fn drive_id(own: &Folder) -> io::Result<DriveId> {
     if !text.is_empty() {
         tracing::warn!("the file with the drive's identity is damaged, it gets a new one");
     }
-    let id = DriveId(journal::random());
-    let staged = crate::staging::random_name();
+    let id = DriveId(raspbox_beneath::random());
+    let staged = raspbox_beneath::random_name();
     let mut file = own.create(&staged)?;
     file.write_all(format!("{id}\n").as_bytes())?;
     file.sync_all()?;

@@ -8,6 +8,7 @@
 //! hold, so the database's plain order of bytes is [`RelPath`]'s order, and a folder's contents are
 //! one range of keys.
 
+use crate::beneath::{Folder, Onto};
 use crate::error::OpenError;
 use nix::libc;
 use raspbox_protocol::info::DriveId;
@@ -15,8 +16,8 @@ use raspbox_protocol::{Cursor, Epoch, RelPath, Version};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use std::cell::Cell;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::Duration;
 
 /// The newest format that is understood, `user_version` of the file.
 const FORMAT: i64 = 1;
@@ -76,28 +77,26 @@ impl Journal {
     ///
     /// A journal of another drive (a folder copied from one to the other) keeps its contents and
     /// gets a new epoch.
-    pub(crate) fn open(own: &Path, drive: DriveId) -> Result<Journal, OpenError> {
-        let path = own.join(FILE);
+    pub(crate) fn open(own: &Folder, at: &Path, drive: DriveId) -> Result<Journal, OpenError> {
+        let path = at.join(FILE);
         let cannot = |source| OpenError::Journal {
             path: path.clone(),
             source,
         };
-        let lost = !path.exists();
+        let failed = |source| OpenError::Folder {
+            path: at.into(),
+            source,
+        };
+        let lost = own.look(FILE).map_err(failed)?.is_none();
         if lost {
             // A log without its database would be played into the new one.
-            set_aside(own).map_err(|e| OpenError::Folder {
-                path: own.into(),
-                source: e,
-            })?;
+            set_aside(own).map_err(failed)?;
         }
         let (db, new) = match open_checked(&path) {
             Ok(db) => (db, lost),
             Err(error) if is_broken(&error) => {
                 tracing::error!(path = %path.display(), %error, "journal broken, set aside");
-                set_aside(own).map_err(|e| OpenError::Folder {
-                    path: own.into(),
-                    source: e,
-                })?;
+                set_aside(own).map_err(failed)?;
                 (open_checked(&path).map_err(cannot)?, true)
             }
             Err(error) => return Err(cannot(error)),
@@ -116,12 +115,12 @@ impl Journal {
     }
 }
 
-/// A connection for reading.
-pub(crate) fn reader(own: &Path) -> rusqlite::Result<Connection> {
+/// A connection for reading; `at` is our own folder.
+pub(crate) fn reader(at: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let db = Connection::open_with_flags(own.join(FILE), flags)?;
+    let db = connect(&at.join(FILE), flags)?;
     db.busy_timeout(BUSY_WAIT)?;
     db.pragma_update(None, "query_only", true)?;
     Ok(db)
@@ -143,17 +142,12 @@ pub(crate) fn read_floor(db: &Connection) -> rusqlite::Result<u64> {
 
 /// Gives the journal a new epoch: what clients know of it doesn't hold any more.
 pub(crate) fn renew_epoch(db: &Connection) -> rusqlite::Result<()> {
-    set_meta(db, "epoch", random().as_slice())
-}
-
-/// 16 random bytes.
-pub(crate) fn random() -> [u8; 16] {
-    *uuid::Uuid::new_v4().as_bytes()
+    set_meta(db, "epoch", raspbox_beneath::random().as_slice())
 }
 
 /// The appliance's clock, in nanoseconds since 1970. For display, and for the racy rule.
 pub(crate) fn now_ns() -> i64 {
-    raspbox_protocol::Mtime::from(SystemTime::now()).0
+    raspbox_beneath::now().0
 }
 
 /// A path as the database keeps it.
@@ -265,12 +259,20 @@ fn set_meta(db: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite
     Ok(())
 }
 
+/// A connection, on whatever disk the path is.
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    match raspbox_beneath::vfs_of(path) {
+        None => Connection::open_with_flags(path, flags),
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+    }
+}
+
 fn open_checked(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let db = Connection::open_with_flags(path, flags)?;
+    let db = connect(path, flags)?;
     db.busy_timeout(BUSY_WAIT)?;
     db.set_prepared_statement_cache_capacity(64);
     db.pragma_update(None, "journal_mode", "WAL")?;
@@ -316,19 +318,23 @@ fn adopt(db: &Connection, drive: DriveId) -> rusqlite::Result<()> {
 }
 
 /// Renames the journal and what belongs to it to the first free `journal.db.broken-N`.
-fn set_aside(own: &Path) -> io::Result<()> {
-    let aside = |n: u32, end: &str| own.join(format!("{FILE}.broken-{n}{end}"));
-    let taken = |n: &u32| {
-        ["", "-wal", "-shm"]
-            .iter()
-            .any(|end| aside(*n, end).exists())
-    };
-    let n = (1..1_000)
-        .find(|n| !taken(n))
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::EEXIST))?;
-    for end in ["", "-wal", "-shm"] {
-        let from: PathBuf = own.join(format!("{FILE}{end}"));
-        match std::fs::rename(&from, aside(n, end)) {
+fn set_aside(own: &Folder) -> io::Result<()> {
+    const ENDS: [&str; 3] = ["", "-wal", "-shm"];
+    let aside = |n: u32, end: &str| format!("{FILE}.broken-{n}{end}");
+    let mut free = None;
+    for n in 1..1_000 {
+        let mut taken = false;
+        for end in ENDS {
+            taken |= own.look(&aside(n, end))?.is_some();
+        }
+        if !taken {
+            free = Some(n);
+            break;
+        }
+    }
+    let n = free.ok_or_else(|| io::Error::from_raw_os_error(libc::EEXIST))?;
+    for end in ENDS {
+        match own.rename(&format!("{FILE}{end}"), own, &aside(n, end), Onto::Nothing) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

@@ -121,13 +121,13 @@ impl Store {
     }
 
     /// Opens a file for reading. What is open stays what it was when the name is replaced.
-    pub fn read(&self, path: &RelPath) -> Result<std::fs::File, StoreError> {
+    pub fn read(&self, path: &RelPath) -> Result<raspbox_beneath::File, StoreError> {
         self.0.read(path)
     }
 
     /// Opens what a want asks for, positioned at its offset, with the number of bytes to send.
     /// [`StoreError::Changed`] where the version isn't that any more.
-    pub fn read_version(&self, want: &Want) -> Result<(std::fs::File, u64), StoreError> {
+    pub fn read_version(&self, want: &Want) -> Result<(raspbox_beneath::File, u64), StoreError> {
         self.0.read_version(want)
     }
 

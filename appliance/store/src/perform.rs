@@ -12,7 +12,6 @@ use crate::rows::{self, Row};
 use crate::staging::set_executable;
 use nix::libc;
 use raspbox_protocol::{Entry, File, Mtime, RelPath, Version};
-use std::fs::FileTimes;
 use std::io;
 use std::rc::Rc;
 
@@ -237,8 +236,7 @@ impl Batch<'_> {
         self.store.step();
         // Also where it stays: on some filesystems the other call alone would round it.
         if mtime.is_some() {
-            let times = FileTimes::new().set_modified(new.mtime.into());
-            file.set_times(times).map_err(trouble)?;
+            file.set_mtime(new.mtime).map_err(trouble)?;
         }
         self.store.step();
         file.sync_all().map_err(trouble)?;

@@ -6,9 +6,9 @@ use crate::inner::Inner;
 use crate::model::{Listed, Stat};
 use crate::rows::{self, Row};
 use crate::staging::{digest_of, folder_name};
+use raspbox_beneath::File;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Entry, RelPath};
-use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
 impl Inner {

@@ -6,13 +6,11 @@
 
 use crate::beneath::{Folder, Onto};
 use crate::inner::Inner;
-use crate::journal::random;
 use nix::libc;
+use raspbox_beneath::{File, random_name};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::{Digest, RelPath};
-use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -204,16 +202,11 @@ impl Drop for Staged {
     }
 }
 
-/// A name that nobody else uses.
-pub(crate) fn random_name() -> String {
-    random().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Sets what travels with a file besides its content. A filesystem that has no permissions refuses
 /// them, which doesn't matter: the journal has the bit.
 pub(crate) fn set_executable(file: &File, on: bool) -> io::Result<()> {
     let mode = if on { 0o755 } else { 0o644 };
-    match file.set_permissions(Permissions::from_mode(mode)) {
+    match file.set_mode(mode) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
             Ok(())
         }

@@ -31,7 +31,7 @@ pub(crate) fn run(pairs: &Pairs, args: &Args) -> anyhow::Result<Exit> {
             folder.display()
         );
     }
-    let id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    let id = raspbox_beneath::random_name()[..8].to_owned();
     let device = args.device.clone().map_or_else(host_name, Ok)?;
     let with = if args.target.contains("://") {
         with_server(args)?

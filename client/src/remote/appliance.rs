@@ -8,6 +8,7 @@ use super::connection::{Connection, Reply};
 use super::control::{Control, Data};
 use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed};
 use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
+use raspbox_beneath::File;
 use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
 use raspbox_protocol::feed::BEAT_INTERVAL;
 use raspbox_protocol::info::{INFO_MAX_BYTES, Info};
@@ -16,7 +17,6 @@ use raspbox_protocol::want::{WANTS_MAX, Want};
 use raspbox_protocol::wire::{FrameReader, ReadError};
 use raspbox_protocol::{Cursor, PROTOCOL_VERSION, RelPath, Version};
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 
 /// How often a commit or a list of wants is taken up again on a new connection.
@@ -236,7 +236,7 @@ fn retrieve(special: Special) -> String {
 }
 
 fn request_id() -> RequestId {
-    RequestId(*uuid::Uuid::new_v4().as_bytes())
+    RequestId(raspbox_beneath::random())
 }
 
 /// `None` where the appliance doesn't know the file (any more).

@@ -21,13 +21,13 @@ pub use super::foreign_url::{UrlError, parse_url};
 use super::listing::{Item, Kind};
 use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink, made_up_digest};
 use super::{foreign_push, foreign_temporary};
+use raspbox_beneath::File;
 use raspbox_core::tree::{Folder, Node};
 use raspbox_protocol::commit::{Op, Outcome, Refusal};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::info::{DriveId, Holds, Info};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Cursor, Digest, Entry, Epoch, Mtime, RelPath, Version};
-use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, SystemTime};
 

@@ -13,10 +13,10 @@ use super::foreign::Foreign;
 use super::foreign_session::{ABSENT_VERSION, FOLDER_VERSION, Session, Stand};
 use super::foreign_temporary::{is_abandoned, new_name};
 use super::streams::read_full;
+use raspbox_beneath::File;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::{File as FileEntry, Mtime, RelPath, Version};
-use std::fs::File;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
@@ -193,7 +193,7 @@ fn exchange(
     temporary_at: &str,
     version: Version,
 ) -> Step {
-    let random = uuid::Uuid::new_v4().simple().to_string();
+    let random = raspbox_beneath::random_name();
     // At most 200 bytes of it, so that all of it stays a name.
     let kept: String = path.name().chars().take(50).collect();
     let aside = format!("{kept} (replaced by raspbox {})", &random[..8]);

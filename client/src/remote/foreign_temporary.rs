@@ -36,7 +36,7 @@ fn made_at(name: &str) -> Option<SystemTime> {
 pub(super) fn new_name() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let secs = since.map_or(0, |since| since.as_secs());
-    let random = uuid::Uuid::new_v4().simple().to_string();
+    let random = raspbox_beneath::random_name();
     format!("{TEMPORARY_PREFIX}{secs:016x}{}", &random[..16])
 }
 

@@ -22,12 +22,12 @@ mod socket;
 mod streams;
 mod tls;
 
+use raspbox_beneath::File;
 use raspbox_core::tree::Folder;
 use raspbox_protocol::commit::{Op, Outcome, Refusal};
 use raspbox_protocol::info::Info;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Cursor, Digest, Entry, RelPath, Version};
-use std::fs::File;
 use std::io;
 
 /// What is known of the remote side: each entry with its version.

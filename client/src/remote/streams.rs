@@ -4,12 +4,12 @@
 //! is any [`Read`] and [`Write`], so that a hostile peer is a table of bytes in a test.
 
 use super::Sink;
+use raspbox_beneath::File;
 use raspbox_protocol::commit::{CommitFrame, DATA, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, FrameReader, FrameWriter, ReadError, WireError};
 use raspbox_protocol::{Cursor, Entry, RelPath, Version};
-use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 
 /// The most entries that are taken from one feed. Some 100 bytes each: what a workstation can hold,

@@ -1,12 +1,12 @@
 use super::{Draft, Feed, read_contents, read_feed, read_outcomes, write_commit, write_wants};
 use crate::remote::Sink;
+use raspbox_beneath::File;
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, FrameReader, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Entry, Epoch, File as FileEntry, Mtime, RelPath, Version};
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Write};
 
 fn path(text: &str) -> RelPath {
@@ -30,7 +30,7 @@ fn holding(content: &[u8]) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(content)?;
     io::Seek::rewind(&mut file)?;
-    Ok(file)
+    Ok(file.into())
 }
 
 /// The frames of a commit, contents put together.

@@ -1,0 +1,46 @@
+//! The clock and randomness: the computer's, or those of a simulated one.
+
+use raspbox_protocol::Mtime;
+use std::time::Duration;
+
+/// The clock.
+#[must_use]
+pub fn now() -> Mtime {
+    #[cfg(feature = "sim")]
+    if let Some(now) = crate::sim::computer::now() {
+        return now;
+    }
+    Mtime::from(std::time::SystemTime::now())
+}
+
+/// Waits.
+pub fn pause(duration: Duration) {
+    #[cfg(feature = "sim")]
+    if crate::sim::computer::pause(duration) {
+        return;
+    }
+    std::thread::sleep(duration);
+}
+
+/// 16 random bytes.
+///
+/// # Panics
+/// Where the kernel has none to give, which it always has once it is up.
+#[must_use]
+pub fn random() -> [u8; 16] {
+    #[cfg(feature = "sim")]
+    if let Some(bytes) = crate::sim::computer::random() {
+        return bytes;
+    }
+    let mut bytes = [0; 16];
+    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    // getrandom(2): up to 256 bytes come whole.
+    assert_eq!(got, Ok(bytes.len()), "the kernel has randomness");
+    bytes
+}
+
+/// A name that nobody else uses: 32 hex digits.
+#[must_use]
+pub fn random_name() -> String {
+    format!("{:032x}", u128::from_be_bytes(random()))
+}
