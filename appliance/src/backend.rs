@@ -15,6 +15,7 @@ use crate::shared::Shared;
 use crate::upload::{put_commit, put_file, put_wants};
 use async_trait::async_trait;
 use raspbox_protocol::RelPath;
+use raspbox_protocol::damage;
 use raspbox_protocol::special::Special;
 use raspbox_store::{Stat, StoreError};
 use std::fmt::Debug;
@@ -156,6 +157,10 @@ impl Backend {
                     .ok_or_else(|| Trouble::unavailable("no such list"))?;
                 get_wants(shared, session, transfer, &wants, output).await
             }
+            Special::Damaged => {
+                let list = damage::print(&shared.store.damages()?);
+                get_bytes(transfer, list.as_bytes(), position, output).await
+            }
             Special::Commit(_) => Err(Trouble::unavailable("a commit can't be retrieved")),
         }
     }
@@ -212,7 +217,8 @@ impl Backend {
             | Special::Tree
             | Special::Changes(_)
             | Special::Events(_)
-            | Special::Result(_) => Err(Trouble::denied()),
+            | Special::Result(_)
+            | Special::Damaged => Err(Trouble::denied()),
         }
     }
 }

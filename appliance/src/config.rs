@@ -1,6 +1,7 @@
 //! Settings: what the file says and what the command line says, merged and checked.
 
 use crate::registry::Caps;
+use crate::scrub;
 use crate::users::User;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +19,12 @@ const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 /// `net.ipv4.ip_local_port_range`), so that these can't be in the way.
 const PASSIVE_PORTS_DEFAULT: RangeInclusive<u16> = 61000..=61999;
 const EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;
+
+/// How often everything is read again: flash that isn't read for months is what rots.
+const SCRUB_EVERY_DAYS: u16 = 30;
+
+/// A fifth of what a slow pendrive reads: 64 GB take five hours of idle time.
+const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) floor_bytes: u64,
     /// Whether it is announced in the network.
     pub(crate) announce: Announce,
+    /// How everything on the drive is read again.
+    pub(crate) scrub: scrub::Settings,
 }
 
 /// Whether TLS must be used.
@@ -93,6 +102,8 @@ struct File {
     #[serde(default)]
     limits: Limits,
     #[serde(default)]
+    scrub: Scrub,
+    #[serde(default)]
     user: Vec<Spanned<User>>,
 }
 
@@ -103,6 +114,13 @@ struct Limits {
     max_sessions_per_address: Option<Spanned<usize>>,
     login_deadline_s: Option<Spanned<u64>>,
     idle_timeout_s: Option<Spanned<u64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scrub {
+    every_days: Option<u16>,
+    mib_per_second: Option<Spanned<u16>>,
 }
 
 /// Settings that can't be used; says where and what to do.
@@ -235,6 +253,22 @@ fn settle(
         } else {
             Announce::On
         }),
+        scrub: scrub::Settings {
+            every: match file.scrub.every_days.unwrap_or(SCRUB_EVERY_DAYS) {
+                0 => None,
+                days => Some(Duration::from_secs(u64::from(days) * 86_400)),
+            },
+            bytes_per_second: match file.scrub.mib_per_second {
+                Some(rate) if *rate.get_ref() == 0 => {
+                    return Err(at(
+                        rate.span().start,
+                        "mib_per_second must be at least 1 (every_days = 0 switches it off)".into(),
+                    ));
+                }
+                Some(rate) => u64::from(rate.into_inner()) << 20,
+                None => SCRUB_BYTES_PER_SECOND,
+            },
+        },
     })
 }
 
@@ -312,6 +346,21 @@ mod tests {
             (64, 16)
         );
         assert_eq!(settings.login_deadline, Duration::from_secs(20));
+        assert_eq!(settings.scrub.every, Some(Duration::from_secs(2_592_000)));
+        assert_eq!(settings.scrub.bytes_per_second, 4 << 20);
+    }
+
+    #[test]
+    fn the_scrub_can_be_set_and_switched_off() {
+        let check = |text: &str| {
+            read(&format!("folder = '/s'\n[scrub]\n{text}"))
+                .unwrap()
+                .scrub
+        };
+        let set = check("every_days = 7\nmib_per_second = 20");
+        assert_eq!(set.every, Some(Duration::from_secs(7 * 86_400)));
+        assert_eq!(set.bytes_per_second, 20 << 20);
+        assert_eq!(check("every_days = 0").every, None);
     }
 
     #[test]
@@ -386,6 +435,14 @@ mod tests {
         check(
             "folder = '/s'\n[[user]]\nname = 'a'\npassword_hash = 'x'\npermissions = 'elx'",
             "line 5: 'x' is no permission",
+        );
+        check(
+            "folder = '/s'\n[scrub]\nmib_per_second = 0",
+            "line 3: mib_per_second must be at least 1",
+        );
+        check(
+            "folder = '/s'\n[scrub]\nevery = '30 days'",
+            "line 3: unknown field `every`",
         );
         check("folder = '/s\n", "line 1: ");
         check("", "no folder to serve");

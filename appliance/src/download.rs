@@ -1,6 +1,6 @@
 //! What a client retrieves: files, and the contents of a list of wants.
 
-use crate::pipe::{advise, send_file};
+use crate::pipe::send_file;
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
@@ -8,8 +8,7 @@ use raspbox_protocol::RelPath;
 use raspbox_protocol::commit::{DATA, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::want::{ContentFrame, Want};
 use raspbox_protocol::wire::{Frame, FrameWriter, to_bytes};
-use raspbox_store::{Store, StoreError};
-use std::fs::File;
+use raspbox_store::{Store, StoreError, VersionReader};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -69,7 +68,7 @@ pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
     let mut out = Vec::with_capacity(2 * buffer.len() + 64);
     let mut sent = 0;
     for want in wants {
-        let mut content = Content::open(&shared.store, want, &mut out);
+        let mut content = Sending::open(&shared.store, want, &mut out);
         while let Some(open) = content.take() {
             content = open.next(&mut buffer, &mut out);
             if out.len() >= buffer.len() {
@@ -90,27 +89,19 @@ pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
 }
 
 /// A content that has begun and isn't finished.
-struct Content {
-    file: File,
-    left_bytes: u64,
-}
+struct Sending(VersionReader);
 
-impl Content {
+impl Sending {
     /// Begins a want's content, or refuses it.
-    fn open(store: &Store, want: &Want, out: &mut Vec<u8>) -> Option<Content> {
+    fn open(store: &Store, want: &Want, out: &mut Vec<u8>) -> Option<Sending> {
         match store.read_version(want) {
-            Ok((file, left_bytes)) => {
-                let file = file.into_std();
-                if left_bytes > (1 << 20) {
-                    advise(&file);
+            Ok(content) => {
+                let len_bytes = content.left_bytes();
+                if len_bytes > (1 << 20) {
+                    content.read_ahead();
                 }
-                put(
-                    out,
-                    &ContentFrame::Begin {
-                        len_bytes: left_bytes,
-                    },
-                );
-                Some(Content { file, left_bytes })
+                put(out, &ContentFrame::Begin { len_bytes });
+                Some(Sending(content))
             }
             Err(error) => {
                 put(out, &ContentFrame::Refused(refusal(&error)));
@@ -121,16 +112,17 @@ impl Content {
 
     /// Adds the next piece, or what ends the content.
     ///
-    /// What was promised is never padded: a file that is shorter was changed by somebody else.
-    fn next(mut self, buffer: &mut [u8], out: &mut Vec<u8>) -> Option<Content> {
-        if self.left_bytes == 0 {
-            put(out, &ContentFrame::Done);
+    /// What was promised is never padded: a file that is shorter was changed by somebody else. Nor is
+    /// it called whole where it turns out to be another content.
+    fn next(mut self, buffer: &mut [u8], out: &mut Vec<u8>) -> Option<Sending> {
+        if self.0.left_bytes() == 0 {
+            match self.0.finish() {
+                Ok(()) => put(out, &ContentFrame::Done),
+                Err(error) => put(out, &ContentFrame::Refused(refusal(&error))),
+            }
             return None;
         }
-        let most = usize::try_from(self.left_bytes)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        match self.file.read(&mut buffer[..most]) {
+        match self.0.read(buffer) {
             Ok(0) => {
                 put(out, &ContentFrame::Refused(Refusal::Changed));
                 None
@@ -139,16 +131,13 @@ impl Content {
                 FrameWriter::new(out)
                     .write_raw(DATA, &buffer[..len])
                     .expect("writing to memory doesn't fail");
-                self.left_bytes -= len as u64;
                 Some(self)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Some(self),
             Err(error) => {
                 tracing::error!(%error, "the drive failed");
-                put(
-                    out,
-                    &ContentFrame::Refused(Refusal::Failed(error.to_string())),
-                );
+                let error = self.0.failed(error);
+                put(out, &ContentFrame::Refused(refusal(&error)));
                 None
             }
         }
@@ -183,6 +172,7 @@ fn refusal(error: &StoreError) -> Refusal {
         | StoreError::NotEmpty(_)
         | StoreError::Changed(_)
         | StoreError::Range(_) => Refusal::Changed,
+        StoreError::Damaged(_) => Refusal::Damaged,
         StoreError::CannotHold { why, .. } => Refusal::Name(why.clone()),
         StoreError::NoSpace => Refusal::NoSpace,
         StoreError::NotNow(_) => Refusal::NotNow,

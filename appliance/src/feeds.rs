@@ -68,6 +68,7 @@ pub(crate) async fn send_events<W: AsyncWrite + Unpin + ?Sized>(
 ) -> Result<u64, Trouble> {
     let mut changes = shared.changes.clone();
     let (mut at, mut bytes, mut with_head) = (since, 0, true);
+    transfer.stands();
     loop {
         // Seen before the store is read: what happens meanwhile wakes us again.
         changes.borrow_and_update();

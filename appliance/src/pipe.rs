@@ -81,7 +81,7 @@ pub(crate) async fn send_file<W: AsyncWrite + Unpin + ?Sized>(
 }
 
 /// Tells the kernel to read further ahead than usual; it may ignore it.
-pub(crate) fn advise(file: &File) {
+fn advise(file: &File) {
     use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
     let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL);
 }

@@ -4,6 +4,7 @@ use crate::session::Session;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How many sessions there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,13 @@ impl Registry {
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.state().sessions.is_empty()
+    }
+
+    /// How long nobody has worked in any session.
+    pub(crate) fn idle(&self, now: Instant) -> Duration {
+        let sessions = self.all();
+        let idle = sessions.iter().map(|session| session.idle(now));
+        idle.min().unwrap_or(Duration::MAX)
     }
 
     /// Announces a probe of our own from this address.

@@ -84,6 +84,7 @@ impl From<StoreError> for Trouble {
             | StoreError::Exists(_)
             | StoreError::NotAFile(_)
             | StoreError::Changed(_)
+            | StoreError::Damaged(_)
             | StoreError::Range(_)
             | StoreError::BadRequest(_) => ErrorKind::PermanentFileNotAvailable,
             StoreError::NotAFolder(_) => ErrorKind::PermanentDirectoryNotAvailable,

@@ -4,7 +4,9 @@ use crate::accounts::Accounts;
 use crate::announce::Announcement;
 use crate::config::Settings;
 use crate::door::{DRAIN_DEADLINE, accept_all, probe};
+use crate::idle::Idle;
 use crate::registry::Registry;
+use crate::scrub;
 use crate::shared::Shared;
 use crate::state::StateDir;
 use crate::status::{STATUS_FILE, Status};
@@ -63,13 +65,14 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         store: changed,
         accounts,
         identity,
-        registry: Registry::new(caps),
+        registry: Arc::new(Registry::new(caps)),
         changes,
         main: tokio::runtime::Handle::current(),
     });
     say(&shared, address, first_user);
     let announcement = announce(&shared, address);
     let door = tokio::spawn(accept_all(listener, Arc::clone(&shared)));
+    let idle = work_when_idle(&shared)?;
     notify(&[NotifyState::Ready]);
 
     let upkeep = upkeep(&shared, &dir, address);
@@ -80,10 +83,19 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     door.abort();
-    drop(announcement);
+    drop((announcement, idle));
     drain(&shared, &mut terminate, &mut interrupt).await;
     dir.remove(STATUS_FILE);
     Ok(())
+}
+
+/// Begins what is done while nobody is served.
+fn work_when_idle(shared: &Shared) -> anyhow::Result<Idle> {
+    let idle = Idle::new(&shared.registry);
+    let (store, settings) = (shared.store.clone(), shared.settings.scrub);
+    idle.begin("scrub", move |leave| scrub::run(leave, &store, settings))
+        .context("cannot start a thread")?;
+    Ok(idle)
 }
 
 fn watch_store(

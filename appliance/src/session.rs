@@ -12,6 +12,7 @@ use raspbox_protocol::want::Want;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -62,6 +63,8 @@ struct State {
     cwd: String,
     channel: DataChannel,
     transfers: usize,
+    /// How many of them are streams that stay open.
+    standing: usize,
     last_active: Instant,
     look_failed: Option<RelPath>,
     wants: VecDeque<(RequestId, Arc<Vec<Want>>)>,
@@ -92,6 +95,7 @@ impl Session {
                 cwd: "/".into(),
                 channel: DataChannel::default(),
                 transfers: 0,
+                standing: 0,
                 last_active: now,
                 look_failed: None,
                 wants: VecDeque::new(),
@@ -164,6 +168,20 @@ impl Session {
         now.saturating_duration_since(state.last_active)
     }
 
+    /// How long nobody has worked here: no time at all while a transfer runs that isn't a stream which
+    /// stays open.
+    pub(crate) fn idle(&self, now: Instant) -> Duration {
+        let state = self.state();
+        if state.transfers > state.standing {
+            return Duration::ZERO;
+        }
+        match state.account {
+            Some(_) => now.saturating_duration_since(state.last_active),
+            // Who isn't logged in, a port scanner or our own probe, is nobody to stand back for.
+            None => Duration::MAX,
+        }
+    }
+
     /// Whether a data connection hangs inside libunftp.
     pub(crate) fn is_stuck(&self, now: Instant) -> bool {
         self.state().channel.is_stuck(now)
@@ -194,6 +212,7 @@ impl Session {
             idle_timeout: self.idle_timeout,
             position,
             encrypted,
+            standing: AtomicBool::new(false),
             succeeded: false,
         })
     }
@@ -316,10 +335,20 @@ pub(crate) struct Transfer {
     idle_timeout: Duration,
     position: u64,
     encrypted: bool,
+    standing: AtomicBool,
     succeeded: bool,
 }
 
 impl Transfer {
+    /// It is a stream that stays open: idle work need not wait for its end.
+    pub(crate) fn stands(&self) {
+        if !self.standing.swap(true, Ordering::Relaxed) {
+            let mut state = self.session.state();
+            state.standing += 1;
+            state.last_active = Instant::now();
+        }
+    }
+
     /// Does I/O with the peer, which must get on within the idle time-out.
     pub(crate) async fn io<T>(
         &self,
@@ -352,6 +381,7 @@ impl Drop for Transfer {
     fn drop(&mut self) {
         let mut state = self.session.state();
         state.transfers -= 1;
+        state.standing -= usize::from(*self.standing.get_mut());
         state.last_active = Instant::now();
         let useless = !self.succeeded && state.channel.on_failure(self.position);
         drop(state);

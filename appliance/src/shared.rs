@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     /// The certificate.
     pub(crate) identity: Identity,
     /// All sessions.
-    pub(crate) registry: Registry,
+    pub(crate) registry: Arc<Registry>,
     /// The journal's newest position, as it moves.
     pub(crate) changes: watch::Receiver<Cursor>,
     /// The main runtime, whose blocking threads have a limit for all sessions together.

@@ -27,6 +27,10 @@ pub(crate) struct Status {
     pub(crate) fingerprint: String,
     /// Free space on the drive in MiB, above the floor; `None` where the drive doesn't answer.
     pub(crate) free_mib: Option<u64>,
+    /// How many files are known to be damaged on the drive.
+    pub(crate) damaged: u64,
+    /// How many kept versions are.
+    pub(crate) damaged_versions: u64,
     /// How many devices are paired.
     pub(crate) paired: usize,
     /// Which accounts are logged in, sorted, each once.
@@ -44,7 +48,11 @@ impl Status {
         online.sort_unstable();
         online.dedup();
         let info = shared.store.info(std::time::SystemTime::now().into(), true);
+        // A drive that doesn't answer is said already.
+        let (damaged, damaged_versions) = shared.store.count_damages().unwrap_or_default();
         Status {
+            damaged,
+            damaged_versions,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             folder: shared.settings.folder.display().to_string(),
@@ -73,12 +81,25 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.damaged, self.damaged_versions) {
+            (0, 0) => "OK: ".to_owned(),
+            (0, versions) => format!("DAMAGED: {} | ", count(versions, "old version")),
+            (files, _) => format!(
+                "DAMAGED: {}, run 'raspbox verify --repair' on a computer | ",
+                count(files, "file")
+            ),
+        };
         match self.free_mib {
             #[allow(clippy::cast_precision_loss, reason = "for people")]
-            Some(mib) => write!(f, "OK: {:.1} GiB free", mib as f64 / 1024.0)?,
+            Some(mib) => write!(f, "{state}{:.1} GiB free", mib as f64 / 1024.0)?,
             None => write!(f, "DEGRADED: the drive doesn't answer")?,
         }
         let (paired, online) = (self.paired, self.online.len());
         write!(f, " | {paired} paired, {online} online | {}", self.address)
     }
+}
+
+fn count(number: u64, of: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{number} {of}{end}")
 }

@@ -217,6 +217,9 @@ pub fn describe(problem: &Problem) -> String {
     let unknown = |unknown: &Unknown| match unknown {
         Unknown::Unreadable(why) => format!("cannot be read ({why}). Left as it is on both sides"),
         Unknown::Busy => "is being written. It follows when it is quiet".to_owned(),
+        Unknown::Damaged => "is damaged: its content changed though nobody wrote to it. It goes \
+             nowhere. Run: raspbox verify --repair"
+            .to_owned(),
         Unknown::Special => "is a socket, pipe or device, and stays here".to_owned(),
         Unknown::Unsyncable(why) => format!("can't be synced: {why}"),
     };

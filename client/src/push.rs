@@ -5,7 +5,7 @@ use crate::local::Expected;
 use crate::report::{Deed, Event};
 use crate::scan::Seen;
 use raspbox_core::plan::{Action, Adoption, Aside, Problem, Trouble};
-use raspbox_core::tree::{Folder, Node};
+use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
 use raspbox_protocol::{Entry, RelPath, Version};
 use std::io;
@@ -219,6 +219,7 @@ impl Lap<'_, '_> {
                 self.moving.push(path.clone());
             }
             Refusal::Name(why) => self.problem(path, Trouble::CannotHold(why)),
+            Refusal::Damaged => self.problem(path, Trouble::Remote(Unknown::Damaged)),
             Refusal::NoSpace | Refusal::Denied | Refusal::NotNow | Refusal::Failed(_) => {
                 self.problem(path, Trouble::Failed(refusal.to_string()));
             }

@@ -74,6 +74,25 @@ impl File {
         }
     }
 
+    /// Tells the kernel to read further ahead than usual; it may ignore it.
+    pub fn read_ahead(&self) {
+        match &self.0 {
+            On::Real(file) => real::read_ahead(file),
+            #[cfg(feature = "sim")]
+            On::Sim(_) => {}
+        }
+    }
+
+    /// Has the kernel forget what it keeps of the file in memory, so that the next reading is one of
+    /// the medium, and nothing else has to make room. What isn't on the medium yet stays.
+    pub fn drop_cached(&self) {
+        match &self.0 {
+            On::Real(file) => real::drop_cached(file),
+            #[cfg(feature = "sim")]
+            On::Sim(_) => {}
+        }
+    }
+
     /// The file as std has it.
     ///
     /// # Panics

@@ -181,6 +181,18 @@ pub(crate) fn set_mode(fd: impl AsFd, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?)
 }
 
+/// How a file will be read: in order, all of it.
+pub(crate) fn read_ahead(fd: impl AsFd) {
+    // It may be ignored; then it is slower.
+    let _ = rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::Sequential);
+}
+
+/// That nothing of a file has to stay in memory.
+pub(crate) fn drop_cached(fd: impl AsFd) {
+    // It may be ignored; then memory is read, which says less and harms nothing.
+    let _ = rustix::fs::fadvise(fd, 0, None, rustix::fs::Advice::DontNeed);
+}
+
 impl From<&rustix::fs::Stat> for Stat {
     #[allow(
         clippy::useless_conversion,

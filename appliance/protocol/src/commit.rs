@@ -129,6 +129,8 @@ pub enum Refusal {
     NotNow,
     /// The drive failed; what happened, for a person.
     Failed(String),
+    /// The content rotted on the drive: it isn't what was saved any more.
+    Damaged,
 }
 
 /// One message of a commit's result: an outcome for each operation, in their order, then the end.
@@ -334,6 +336,7 @@ pub(crate) fn put_refusal(out: &mut Vec<u8>, refusal: &Refusal) {
         Refusal::Denied => (7, ""),
         Refusal::NotNow => (8, ""),
         Refusal::Failed(reason) => (9, reason.as_str()),
+        Refusal::Damaged => (10, ""),
     };
     out.push(code);
     put_text(out, &reason[..reason.floor_char_boundary(REASON_MAX_BYTES)]);
@@ -355,6 +358,7 @@ pub(crate) fn refusal(bytes: &mut Payload<'_>) -> Result<Refusal, WireError> {
         (7, "") => Ok(Refusal::Denied),
         (8, "") => Ok(Refusal::NotNow),
         (9, reason) => Ok(Refusal::Failed(reason.into())),
+        (10, "") => Ok(Refusal::Damaged),
         _ => Err(WireError::Value("refusal")),
     }
 }
@@ -371,6 +375,7 @@ impl std::fmt::Display for Refusal {
             Refusal::Denied => f.write_str("this account may not do that"),
             Refusal::NotNow => f.write_str("the drive is missing or read-only for now"),
             Refusal::Failed(reason) => f.write_str(reason),
+            Refusal::Damaged => f.write_str("it is damaged on the drive"),
         }
     }
 }

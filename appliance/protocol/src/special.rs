@@ -27,6 +27,8 @@ pub enum Special {
     Result(RequestId),
     /// A list of [`crate::want`]s to store, and their contents to retrieve.
     Want(RequestId),
+    /// What is known to be damaged ([`crate::damage`]), to retrieve.
+    Damaged,
 }
 
 /// A request's identity, made by the client at random: 32 hex digits.
@@ -94,6 +96,7 @@ impl FromStr for Special {
         match (verb, argument) {
             ("info", None) => Ok(Special::Info),
             ("tree", None) => Ok(Special::Tree),
+            ("damaged", None) => Ok(Special::Damaged),
             ("changes", _) => cursor().map(Special::Changes),
             ("events", _) => cursor().map(Special::Events),
             ("commit", _) => id().map(Special::Commit),
@@ -109,6 +112,7 @@ impl fmt::Display for Special {
         match self {
             Special::Info => write!(f, "{ROOT}/info"),
             Special::Tree => write!(f, "{ROOT}/tree"),
+            Special::Damaged => write!(f, "{ROOT}/damaged"),
             Special::Changes(cursor) => write!(f, "{ROOT}/changes/{cursor}"),
             Special::Events(cursor) => write!(f, "{ROOT}/events/{cursor}"),
             Special::Commit(id) => write!(f, "{ROOT}/commit/{id}"),
@@ -180,6 +184,7 @@ mod tests {
             Special::Commit(id),
             Special::Result(id),
             Special::Want(id),
+            Special::Damaged,
         ] {
             assert_eq!(Special::parse(&special.to_string()), Ok(Some(special)));
         }
@@ -195,6 +200,7 @@ mod tests {
             "/",
             "/infos",
             "/info/x",
+            "/damaged/x",
             "/changes",
             "/commit/1",
             "/tree/",

@@ -1,6 +1,7 @@
 //! The bytes of every message, fixed. A change here is a change of `PROTOCOL_VERSION`.
 
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, ResultFrame};
+use raspbox_protocol::damage::{self, Damage, DamageError, Place};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::info::{DriveId, Holds, Info};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
@@ -168,6 +169,7 @@ fn results() {
         (Refusal::NoSpace, 6),
         (Refusal::Denied, 7),
         (Refusal::NotNow, 8),
+        (Refusal::Damaged, 10),
     ] {
         let bytes = to_bytes(&[refused(refusal.clone())]);
         assert_eq!(hex(&bytes), format!("0202{code:02x}00"));
@@ -277,4 +279,65 @@ fn info_is_text() {
             .parse::<Info>()
             .is_err()
     );
+}
+
+#[test]
+fn a_list_of_damages_is_text_with_an_end() {
+    let expected = Digest::from_bytes([0xdd; 32]);
+    let list = [
+        Damage {
+            place: Place::File {
+                path: path("photos/a day.jpg"),
+                version: Version(17),
+            },
+            expected,
+            found: Some(Digest::from_bytes([0xee; 32])),
+            since: Mtime(1_700_000_000_000_000_000),
+        },
+        Damage {
+            place: Place::Kept,
+            expected,
+            found: None,
+            since: Mtime(-1),
+        },
+    ];
+    let (dd, ee) = ("dd".repeat(32), "ee".repeat(32));
+    let text =
+        format!("file 17 {dd} {ee} 1700000000000000000 photos/a day.jpg\nkept {dd} - -1\nend 2\n");
+    assert_eq!(damage::print(&list), text);
+    assert_eq!(damage::parse(&text).as_deref(), Ok(&list[..]));
+    assert_eq!(damage::print(&[]), "end 0\n");
+    assert_eq!(damage::parse("end 0\n"), Ok(Vec::new()));
+    // Wherever it is cut, nothing that isn't told may be believed whole.
+    for end in 0..text.len() {
+        assert!(damage::parse(&text[..end]).is_err(), "{:?}", &text[..end]);
+    }
+    for wrong in [
+        format!("kept {dd} - -1\nend 0\n"),
+        format!("kept {dd} - -1 x\nend 1\n"),
+        format!("file 17 {dd} {ee} 1 ../a\nend 1\n"),
+        format!("file 17 {dd} {ee} 1 .raspbox/a\nend 1\n"),
+        format!("film 17 {dd} {ee} 1 a\nend 1\n"),
+        "\nend 1\n".into(),
+    ] {
+        assert!(damage::parse(&wrong).is_err(), "{wrong:?}");
+    }
+    assert_eq!(damage::parse(""), Err(DamageError::Cut));
+}
+
+#[test]
+fn a_list_of_damages_has_a_limit() {
+    let one = Damage {
+        place: Place::Kept,
+        expected: Digest::from_bytes([0xdd; 32]),
+        found: None,
+        since: Mtime(0),
+    };
+    let most = vec![one.clone(); damage::DAMAGES_MAX];
+    let more = vec![one; damage::DAMAGES_MAX + 1];
+    assert_eq!(damage::print(&more), damage::print(&most));
+    let text = damage::print(&most);
+    assert_eq!(damage::parse(&text).as_ref(), Ok(&most));
+    let line = text.lines().next().expect("a line");
+    assert!(damage::parse(&format!("{line}\n{text}")).is_err());
 }

@@ -18,6 +18,7 @@
 
 use crate::beneath::{Folder, is_absent};
 use crate::change::{Change, Expected};
+use crate::damage;
 use crate::error::StoreError;
 use crate::inner::{Inner, Writer};
 use crate::journal::Tx;
@@ -202,6 +203,13 @@ impl Inner {
         Ok((failed, names))
     }
 
+    fn is_damaged(&self, tx: &Tx<'_>, path: &RelPath) -> Result<bool, StoreError> {
+        match rows::get(tx.db, path)? {
+            Some(row) => Ok(damage::is_marked(tx.db, path, &row)?),
+            None => Ok(false),
+        }
+    }
+
     /// What a change may displace.
     fn intent(&self, tx: &Tx<'_>, change: &Change) -> Result<Option<Intent>, StoreError> {
         let stands = |path: &RelPath| -> Result<bool, StoreError> {
@@ -214,15 +222,17 @@ impl Inner {
                 expected,
                 content,
                 staged,
-            } if *expected != Expected::Absent && stands(path)? => Some(Intent {
-                staged: staged.clone(),
-                path: path.clone(),
-                source: None,
-                new: Some(match content {
-                    crate::change::Content::File { file, .. } => Entry::File(*file),
-                    crate::change::Content::Symlink(target) => Entry::Symlink(target.clone()),
-                }),
-            }),
+            } if (*expected != Expected::Absent || self.is_damaged(tx, path)?) && stands(path)? => {
+                Some(Intent {
+                    staged: staged.clone(),
+                    path: path.clone(),
+                    source: None,
+                    new: Some(match content {
+                        crate::change::Content::File { file, .. } => Entry::File(*file),
+                        crate::change::Content::Symlink(target) => Entry::Symlink(target.clone()),
+                    }),
+                })
+            }
             Change::Delete { path, .. } if stands(path)? => Some(Intent {
                 staged: random_name(),
                 path: path.clone(),

@@ -133,10 +133,11 @@ impl Content {
     }
 }
 
-/// Decides a put, from what stands there and what was expected.
+/// Decides a put, from what stands there, whether that is known to be damaged, and what was expected.
 pub(crate) fn plan_put(
     path: &RelPath,
     standing: Option<&Row>,
+    damaged: bool,
     expected: Expected,
     content: &Content,
 ) -> Result<PutPlan, StoreError> {
@@ -153,6 +154,12 @@ pub(crate) fn plan_put(
             Err(StoreError::Changed(path.clone()))
         }
         (Entry::File(_) | Entry::Symlink(_), Expected::Any) => Ok(PutPlan::Replace(new)),
+        // The content that should stand there, in place of what it became: a repair.
+        (Entry::File(_), Expected::Absent | Expected::Version(_))
+            if damaged && row.entry.same_content(&new) =>
+        {
+            Ok(PutPlan::Replace(new))
+        }
         // What was done is found done, whoever did it: the content is what was asked for.
         (Entry::File(_) | Entry::Symlink(_), Expected::Absent | Expected::Version(_))
             if row.entry.same_content(&new) =>

@@ -62,6 +62,9 @@ pub enum StoreError {
     /// It isn't the version that was asked for any more.
     #[error("{0}: changed in the meantime")]
     Changed(RelPath),
+    /// Its content isn't what was saved any more, though nobody wrote to it.
+    #[error("{0}: damaged on the drive")]
+    Damaged(RelPath),
     /// The drive can't hold this name or this kind of entry.
     #[error("{path}: the drive can't hold it: {why}")]
     CannotHold {
@@ -157,6 +160,7 @@ impl From<&StoreError> for Refusal {
             | StoreError::NotAFolder(_)
             | StoreError::Changed(_)
             | StoreError::Range(_) => Refusal::Changed,
+            StoreError::Damaged(_) => Refusal::Damaged,
             StoreError::NoParent(_) => Refusal::NoParent,
             StoreError::NotEmpty(_) => Refusal::NotEmpty,
             StoreError::CannotHold { why, .. } => Refusal::Name(why.clone()),

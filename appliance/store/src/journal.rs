@@ -110,6 +110,8 @@ impl Journal {
             FORMAT => adopt(&db, drive).map_err(cannot)?,
             found => return Err(OpenError::Newer { path, found }),
         }
+        // Tables that came later; a raspboxd that doesn't know them needn't.
+        db.execute_batch(crate::damage::SCHEMA).map_err(cannot)?;
         let cursor = read_cursor(&db).map_err(cannot)?;
         Ok(Journal { db, cursor, new })
     }
@@ -253,7 +255,11 @@ fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Re
         .query_row([key], |row| row.get(0))
 }
 
-fn set_meta(db: &Connection, key: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<()> {
+pub(crate) fn set_meta(
+    db: &Connection,
+    key: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<()> {
     db.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?, ?)")?
         .execute(params![key, value])?;
     Ok(())
@@ -353,6 +359,7 @@ mod tests {
     fn journal() -> Connection {
         let db = Connection::open_in_memory().expect("memory");
         make(&db, DriveId([1; 16])).expect("a journal");
+        db.execute_batch(crate::damage::SCHEMA).expect("its tables");
         db
     }
 

@@ -15,6 +15,7 @@ mod apply;
 mod beneath;
 mod change;
 mod commit;
+mod damage;
 mod error;
 mod feed;
 mod holds;
@@ -27,6 +28,7 @@ mod read;
 mod recover;
 mod rows;
 mod scan;
+mod scrub;
 mod staging;
 mod versions;
 
@@ -34,11 +36,14 @@ pub use error::{FeedError, OpenError, StoreError};
 #[doc(hidden)]
 pub use model::Faults;
 pub use model::{By, Listed, Options, Stat};
+pub use read::VersionReader;
+pub use scrub::{Pass, Step, Tally};
 pub use staging::Staged;
 
 use change::{Change, Content, Expected, Only};
 use inner::Inner;
 use raspbox_protocol::commit::{Op, Outcome};
+use raspbox_protocol::damage::Damage;
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::info::Info;
 use raspbox_protocol::special::{CommitSummary, RequestId};
@@ -125,13 +130,38 @@ impl Store {
         self.0.read(path)
     }
 
-    /// Opens what a want asks for, positioned at its offset, with the number of bytes to send.
-    /// [`StoreError::Changed`] where the version isn't that any more.
-    pub fn read_version(&self, want: &Want) -> Result<(raspbox_beneath::File, u64), StoreError> {
-        self.0.read_version(want)
+    /// Opens what a want asks for, from its offset on.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] where the version isn't that any more, [`StoreError::Damaged`] where
+    /// its content is known to be another than was saved.
+    pub fn read_version(&self, want: &Want) -> Result<VersionReader, StoreError> {
+        VersionReader::open(&self.0, want)
     }
 
-    /// The hash of a file's content: the journal's where its fingerprint still fits, else computed.
+    /// What is known to be damaged, at most [`raspbox_protocol::damage::DAMAGES_MAX`].
+    pub fn damages(&self) -> Result<Vec<Damage>, StoreError> {
+        self.0.damages()
+    }
+
+    /// How many files under users' names are known to be damaged, and how many kept versions.
+    pub fn count_damages(&self) -> Result<(u64, u64), StoreError> {
+        Ok(self.0.snapshot(damage::count)?)
+    }
+
+    /// When every content was last read again, by the appliance's clock; `None` where that never was,
+    /// or a pass is under way.
+    pub fn scrubbed_at(&self) -> Result<Option<Mtime>, StoreError> {
+        self.0.scrubbed_at()
+    }
+
+    /// Goes on with the pass over every content that was under way, or begins one.
+    pub fn scrub(&self) -> Result<Pass, StoreError> {
+        Pass::go_on(&self.0)
+    }
+
+    /// The hash of a file's content: the journal's where its fingerprint still fits, else computed. Of
+    /// a damaged file, that of the bytes that are there.
     pub fn digest(&self, path: &RelPath) -> Result<Digest, StoreError> {
         self.0.digest(path)
     }

@@ -7,6 +7,7 @@
 use crate::apply::{Batch, Stop, clash};
 use crate::beneath::{Folder, Look, Onto};
 use crate::change::{Change, Content, Expected, Only, PutPlan, check_expected, plan_put};
+use crate::damage;
 use crate::error::StoreError;
 use crate::rows::{self, Row};
 use crate::staging::set_executable;
@@ -56,7 +57,11 @@ impl Batch<'_> {
     ) -> Result<Version, Stop> {
         self.check_name(path)?;
         let row = rows::get(self.tx.db, path)?;
-        let plan = plan_put(path, row.as_ref(), expected, content)?;
+        let damaged = match &row {
+            Some(row) => damage::is_marked(self.tx.db, path, row)?,
+            None => false,
+        };
+        let plan = plan_put(path, row.as_ref(), damaged, expected, content)?;
         let folder = self.folders.parent(path)?;
         let before = self.store.own.staging.look(staged);
         let before = before.map_err(|e| refused(path, e))?;
@@ -83,6 +88,11 @@ impl Batch<'_> {
         let look = self.stands(&folder, path)?;
         let version = self.tx.next();
         let row = Row::new(entry, version, self.by, before.as_ref().unwrap_or(&look));
+        if let Some(digest) = row.digest()
+            && damage::unmark(self.tx, Some(path), &digest)?
+        {
+            tracing::info!(%path, "repaired");
+        }
         rows::put(self.tx, path, &row.seen(&look, &self.store.disk))?;
         self.touch(path, folder);
         Ok(version)
@@ -277,12 +287,35 @@ impl Batch<'_> {
 
     /// Keeps what was displaced as a version.
     pub(crate) fn displace(&mut self, staged: &str, path: &RelPath, row: &Row) -> Result<(), Stop> {
+        if !damage::is_marked(self.tx.db, path, row)? {
+            return self.keep(staged, path, row);
+        }
+        // Its row says what it should be; it is kept as what it is.
+        let as_it_is = damage::as_it_is(self.store, staged, row);
+        let Some(as_it_is) = as_it_is.map_err(|e| broken(path, e))? else {
+            let aside = self.store.keep_unreadable(staged);
+            return aside.map_err(|e| broken(path, e));
+        };
+        self.keep(staged, path, &as_it_is)?;
+        if let Some(digest) = as_it_is
+            .digest()
+            .filter(|found| row.digest() != Some(*found))
+        {
+            damage::mark_kept(self.tx, &digest, Some(&digest))?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, staged: &str, path: &RelPath, row: &Row) -> Result<(), Stop> {
         let left = self
             .store
             .keep(staged, &row.entry)
             .map_err(|e| broken(path, e))?;
         if left {
             self.disposable.push(staged.to_owned());
+        }
+        if let Some(digest) = row.digest() {
+            damage::unmark(self.tx, None, &digest)?;
         }
         self.kept.extend(row.digest().filter(|_| !left));
         Ok(rows::displace(self.tx, Some(path), row, self.by)?)

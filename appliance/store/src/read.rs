@@ -1,15 +1,173 @@
 //! Looking and reading.
 
 use crate::beneath::{Folder, Kind, Look, is_absent};
+use crate::damage::{self, is_unreadable};
 use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::model::{Listed, Stat};
 use crate::rows::{self, Row};
 use crate::staging::{digest_of, folder_name};
 use raspbox_beneath::File;
+use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Entry, RelPath};
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
+
+/// A file's content, read as the version that the journal vouches for.
+///
+/// Where it is read from its beginning it is hashed on the way, so that what rotted since it was read
+/// last is found here and told to whoever reads, not only to a scrub.
+#[derive(Debug)]
+pub struct VersionReader {
+    store: Arc<Inner>,
+    path: RelPath,
+    row: Row,
+    before: Look,
+    file: File,
+    left_bytes: u64,
+    /// `None` where it isn't read from its beginning.
+    hasher: Option<Hasher>,
+}
+
+/// A file that was read: as what, and what it looked like before.
+pub(crate) struct Check<'a> {
+    pub(crate) path: &'a RelPath,
+    pub(crate) row: &'a Row,
+    pub(crate) before: Look,
+}
+
+/// What reading a file came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// It is what the journal says.
+    Good,
+    /// Somebody wrote to it.
+    Changed,
+    /// Nobody wrote to it, and it is another content.
+    Damaged,
+}
+
+impl VersionReader {
+    pub(crate) fn open(store: &Arc<Inner>, want: &Want) -> Result<VersionReader, StoreError> {
+        let path = &want.path;
+        let changed = || StoreError::Changed(path.clone());
+        let row = store.row(path)?;
+        let row = row.filter(|row| row.version == want.version);
+        let row = row.ok_or_else(changed)?;
+        let Entry::File(entry) = row.entry else {
+            return Err(StoreError::NotAFile(path.clone()));
+        };
+        let trouble = |e| StoreError::io(path, e);
+        let mut file = match store.read(path) {
+            Err(StoreError::NotFound(_) | StoreError::NotAFile(_)) => return Err(changed()),
+            file => file?,
+        };
+        let before = Look::of(&file).map_err(trouble)?;
+        if !row.fits_now(&before, &store.disk) {
+            return Err(changed());
+        }
+        store.snapshot(|db| damage::check(db, path, &row))?;
+        let left = entry.size.checked_sub(want.offset);
+        let left_bytes = left.ok_or_else(|| StoreError::Range(path.clone()))?;
+        file.seek(SeekFrom::Start(want.offset)).map_err(trouble)?;
+        Ok(VersionReader {
+            store: Arc::clone(store),
+            path: path.clone(),
+            row,
+            before,
+            file,
+            left_bytes,
+            hasher: (want.offset == 0).then(Hasher::new),
+        })
+    }
+
+    /// How many bytes are left to read.
+    #[must_use]
+    pub fn left_bytes(&self) -> u64 {
+        self.left_bytes
+    }
+
+    /// Tells the kernel to read further ahead than usual.
+    pub fn read_ahead(&self) {
+        self.file.read_ahead();
+    }
+
+    /// After its last byte: whether it was the version that was asked for, up to there.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`], or [`StoreError::Damaged`]; then it is known to be from now on.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let found = self.hasher.as_ref().map(Hasher::digest);
+        match found {
+            None => Ok(()),
+            Some(found) if self.row.digest() == Some(found) => Ok(()),
+            Some(found) => Err(self.not_good(Some(found))),
+        }
+    }
+
+    /// What it means that reading failed.
+    #[must_use]
+    pub fn failed(self, error: io::Error) -> StoreError {
+        if is_unreadable(&error) {
+            self.not_good(None)
+        } else {
+            StoreError::io(&self.path, error)
+        }
+    }
+
+    fn not_good(self, found: Option<Digest>) -> StoreError {
+        let check = Check {
+            path: &self.path,
+            row: &self.row,
+            before: self.before,
+        };
+        match check.check(&self.store, &self.file, found) {
+            Ok(Checked::Damaged) => StoreError::Damaged(self.path),
+            Ok(Checked::Good | Checked::Changed) => StoreError::Changed(self.path),
+            Err(error) => error,
+        }
+    }
+}
+
+impl Read for VersionReader {
+    /// Never more than is left; fewer only where the file became shorter.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left_bytes)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let len = self.file.read(&mut buffer[..most])?;
+        self.left_bytes -= len as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..len]);
+        }
+        Ok(len)
+    }
+}
+
+impl Check<'_> {
+    /// Judges what was found (`None`: it can't be read), and marks what is damaged.
+    pub(crate) fn check(
+        &self,
+        store: &Inner,
+        file: &File,
+        found: Option<Digest>,
+    ) -> Result<Checked, StoreError> {
+        let after = Look::of(file).map_err(|e| StoreError::io(self.path, e))?;
+        if self.before.print != after.print {
+            return Ok(Checked::Changed);
+        }
+        if found.is_some() && found == self.row.digest() {
+            return Ok(Checked::Good);
+        }
+        let damaged = store.suspect(self.path, self.row, found.as_ref())?;
+        Ok(if damaged {
+            Checked::Damaged
+        } else {
+            Checked::Changed
+        })
+    }
+}
 
 impl Inner {
     pub(crate) fn stat(&self, path: Option<&RelPath>) -> Result<Stat, StoreError> {
@@ -75,34 +233,15 @@ impl Inner {
         }
     }
 
-    pub(crate) fn read_version(&self, want: &Want) -> Result<(File, u64), StoreError> {
-        let changed = || StoreError::Changed(want.path.clone());
-        let row = self.row(&want.path)?;
-        let row = row.filter(|row| row.version == want.version);
-        let row = row.ok_or_else(changed)?;
-        let Entry::File(entry) = row.entry else {
-            return Err(StoreError::NotAFile(want.path.clone()));
-        };
-        let trouble = |e| StoreError::io(&want.path, e);
-        let mut file = match self.read(&want.path) {
-            Err(StoreError::NotFound(_) | StoreError::NotAFile(_)) => return Err(changed()),
-            file => file?,
-        };
-        if !row.fits_now(&Look::of(&file).map_err(trouble)?, &self.disk) {
-            return Err(changed());
-        }
-        let left = entry.size.checked_sub(want.offset);
-        let left = left.ok_or_else(|| StoreError::Range(want.path.clone()))?;
-        file.seek(SeekFrom::Start(want.offset)).map_err(trouble)?;
-        Ok((file, left))
-    }
-
     pub(crate) fn digest(&self, path: &RelPath) -> Result<Digest, StoreError> {
         let trouble = |e| StoreError::io(path, e);
         let mut file = self.read(path)?;
         let look = Look::of(&file).map_err(trouble)?;
         match self.row(path)? {
-            Some(row) if row.fits_now(&look, &self.disk) => {
+            Some(row)
+                if row.fits_now(&look, &self.disk)
+                    && !self.snapshot(|db| damage::is_marked(db, path, &row))? =>
+            {
                 Ok(row.digest().expect("only a file's row fits a file"))
             }
             Some(_) | None => Ok(digest_of(&mut file).map_err(trouble)?.0),

@@ -1,6 +1,7 @@
 //! The journal's tables: entries, tombstones, versions, intents and outcomes.
 
 use crate::beneath::{Fingerprint, Kind, Look};
+use crate::damage;
 use crate::holds::Disk;
 use crate::journal::{RESULTS_MAX, Tx, key, now_ns, path};
 use raspbox_protocol::special::RequestId;
@@ -173,8 +174,8 @@ pub(crate) fn put(tx: &Tx<'_>, at: &RelPath, row: &Row) -> rusqlite::Result<()> 
     ])?;
     tx.db
         .prepare_cached("DELETE FROM tombstone WHERE path = ?")?
-        .execute([key])?;
-    Ok(())
+        .execute([&key])?;
+    damage::only(tx, &key, digest)
 }
 
 /// Replaces a path's row by a tombstone.
@@ -187,7 +188,7 @@ pub(crate) fn bury(tx: &Tx<'_>, at: &RelPath, version: Version) -> rusqlite::Res
         .prepare_cached("INSERT OR REPLACE INTO tombstone VALUES (?, ?)")?
         .execute(params![key, version.0.cast_signed()])?;
     tx.buried(1);
-    Ok(())
+    damage::only(tx, &key, None)
 }
 
 /// Replaces a path's row, and those of what is in it, by tombstones.
@@ -204,7 +205,7 @@ pub(crate) fn bury_tree(tx: &Tx<'_>, at: &RelPath, version: Version) -> rusqlite
         .prepare_cached("DELETE FROM entry WHERE path = ? OR (path >= ? AND path < ?)")?
         .execute(params![own, low, high])?;
     tx.buried(buried);
-    Ok(())
+    damage::forget(tx, &own, &low, &high)
 }
 
 /// Gives everything at and below `from` the same place at and below `to`.
@@ -234,6 +235,14 @@ pub(crate) fn move_tree(
     tx.db
         .prepare_cached(sql)?
         .execute(params![key(to), rest, number, by, own, low, high])?;
+    let (to_own, (to_low, to_high)) = (key(to), range(to));
+    damage::forget(tx, &to_own, &to_low, &to_high)?;
+    tx.db
+        .prepare_cached(
+            "UPDATE damaged SET path = ? || substr(path, ?) \
+             WHERE path = ? OR (path >= ? AND path < ?)",
+        )?
+        .execute(params![to_own, rest, own, low, high])?;
     let (own, (low, high)) = (key(to), range(to));
     let sql = "DELETE FROM tombstone WHERE (path = ? OR (path >= ? AND path < ?)) \
                AND EXISTS (SELECT 1 FROM entry WHERE entry.path = tombstone.path)";

@@ -5,6 +5,7 @@
 //! is unknown and keeps its rows; only what is seen not to be there is gone.
 
 use crate::beneath::{Folder, Kind, Look, is_absent};
+use crate::damage;
 use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::journal::{Tx, now_ns};
@@ -182,6 +183,10 @@ impl Scan<'_> {
         }
         let new = match row {
             Some(row) if row.entry.same_content(&entry) => {
+                if let Some(digest) = row.digest() {
+                    // Read just now, and good.
+                    damage::unmark(self.tx, Some(path), &digest)?;
+                }
                 if row.print.mtime_ns == look.print.mtime_ns || !matches!(entry, Entry::File(_)) {
                     // Nothing that a client would see. From now on the row is trusted.
                     let row = Row {

@@ -86,6 +86,15 @@ impl Own {
         Ok(shelf)
     }
 
+    /// The folder for displaced files that can't be read.
+    pub(crate) fn unreadable(&self) -> io::Result<Folder> {
+        let (folder, made) = make(&self.versions, crate::damage::UNREADABLE)?;
+        if made {
+            self.versions.sync()?;
+        }
+        Ok(folder)
+    }
+
     /// Makes durable that these contents are kept.
     pub(crate) fn sync_kept(&self, digests: &[Digest]) -> io::Result<()> {
         if self.new_shelf.swap(false, Ordering::Relaxed) {

@@ -1,10 +1,12 @@
 //! Keeping what was displaced, and letting go of the oldest where the drive is full.
 
 use crate::beneath::{Onto, is_absent};
+use crate::damage::{self, is_unreadable};
 use crate::error::StoreError;
 use crate::inner::{Inner, Writer};
 use crate::journal::Tx;
 use crate::rows::{self, Row};
+use crate::staging::digest_of;
 use raspbox_protocol::{Digest, Entry, RelPath};
 use rusqlite::OptionalExtension;
 use std::io;
@@ -23,18 +25,41 @@ impl Inner {
             Entry::Symlink(_) => return Ok(true),
             Entry::Folder => unreachable!("a folder is never displaced"),
         };
-        if self.own.keeps(&file.digest, file.size)? {
+        if self.keeps_whole(&file.digest, file.size)? {
             return Ok(true);
         }
         let shelf = self.own.shelf(&file.digest)?;
         self.step();
-        // Anything that stands there has another size, so it is broken.
+        // Anything that stands there is broken.
         let name = file.digest.to_string();
         self.own
             .staging
             .rename(staged, &shelf, &name, Onto::Anything)?;
         self.step();
         Ok(false)
+    }
+
+    /// Whether a content is kept, and still is what its name says. A second copy is dropped on the
+    /// strength of this, so the first one is read: name and size don't tell that it didn't rot.
+    fn keeps_whole(&self, digest: &Digest, size: u64) -> io::Result<bool> {
+        if !self.own.keeps(digest, size)? {
+            return Ok(false);
+        }
+        let mut kept = self.own.shelf(digest)?.open(&digest.to_string())?;
+        match digest_of(&mut kept) {
+            Ok((found, _)) => Ok(found == *digest),
+            Err(error) if is_unreadable(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a displaced content aside that can't be read, so that nobody knows what it is.
+    pub(crate) fn keep_unreadable(&self, staged: &str) -> io::Result<()> {
+        let aside = self.own.unreadable()?;
+        self.own
+            .staging
+            .rename(staged, &aside, staged, Onto::Nothing)?;
+        aside.sync()
     }
 
     /// Notes a row that doesn't stand under its path any more as a version, where its content is
@@ -138,6 +163,9 @@ impl Inner {
             Some(digest) if !rows::is_displaced(tx.db, &digest)? => Some(digest),
             Some(_) | None => None,
         };
+        if let Some(digest) = &unneeded {
+            damage::unmark(&tx, None, digest)?;
+        }
         // First the note, then the content: a content without a note is found again, a note without
         // a content promises what can't be had.
         tx.commit()?;

@@ -11,5 +11,6 @@ mod files;
 mod limits;
 mod login;
 mod permissions;
+mod scrub;
 mod special;
 mod stop;

@@ -37,6 +37,8 @@ pub enum Unknown {
     Unreadable(String),
     /// It is being written right now.
     Busy,
+    /// Its content changed though nobody wrote to it. The good one is elsewhere, if anywhere.
+    Damaged,
     /// Neither file nor folder nor symlink: a socket, a device, a pipe.
     Special,
     /// Its name or kind can't be synced; why.

@@ -1,0 +1,247 @@
+//! What is known to be damaged: contents whose hash changed though nobody wrote to them.
+//!
+//! A file under a user's name is marked by its path and the hash that it should have; so the mark goes
+//! with the file when it moves, stays when its time or executable bit is set, and ends with the next
+//! content that stands there. A kept version is marked by its hash alone.
+//!
+//! Where a marked file is displaced, what is kept is named by the hash that it really has: a version's
+//! name is what it is trusted by. It is kept, not dropped, since "damaged" is a judgement by times
+//! and an inode number, and a version costs nothing but room, which is made when it is needed.
+
+use crate::error::StoreError;
+use crate::inner::Inner;
+use crate::journal::{Tx, key, now_ns, path};
+use crate::rows::{self, Row};
+use crate::staging::digest_of;
+use raspbox_protocol::damage::{DAMAGES_MAX, Damage, Place};
+use raspbox_protocol::{Digest, Entry, File, Mtime, RelPath, Version};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::io;
+
+/// The tables of damages and of the scrub; added to a journal that was made before there were any.
+/// The path is empty for a kept version: no [`RelPath`] is.
+pub(crate) const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS damaged (
+    path TEXT NOT NULL, digest BLOB NOT NULL, found BLOB, since_ns INTEGER NOT NULL,
+    PRIMARY KEY (path, digest)
+) WITHOUT ROWID;
+";
+
+/// What stands for the path of a kept version.
+const KEPT: &str = "";
+
+/// Where files are kept whose content can't be read at all, so that nobody knows their hash.
+pub(crate) const UNREADABLE: &str = "unreadable";
+
+/// Marks a file.
+pub(crate) fn mark(
+    tx: &Tx<'_>,
+    at: &RelPath,
+    expected: &Digest,
+    found: Option<&Digest>,
+) -> rusqlite::Result<()> {
+    insert(tx, &key(at), expected, found)
+}
+
+/// Marks a kept version.
+pub(crate) fn mark_kept(
+    tx: &Tx<'_>,
+    expected: &Digest,
+    found: Option<&Digest>,
+) -> rusqlite::Result<()> {
+    insert(tx, KEPT, expected, found)
+}
+
+fn insert(
+    tx: &Tx<'_>,
+    key: &str,
+    expected: &Digest,
+    found: Option<&Digest>,
+) -> rusqlite::Result<()> {
+    // Found again, it is known since it was found first.
+    let sql = "INSERT INTO damaged VALUES (?, ?, ?, ?) \
+               ON CONFLICT (path, digest) DO UPDATE SET found = excluded.found";
+    tx.db.prepare_cached(sql)?.execute(params![
+        key,
+        expected.as_bytes().as_slice(),
+        found.map(|found| found.as_bytes().as_slice()),
+        now_ns(),
+    ])?;
+    Ok(())
+}
+
+/// Whether the content that a row speaks of is damaged.
+pub(crate) fn is_marked(db: &Connection, at: &RelPath, row: &Row) -> rusqlite::Result<bool> {
+    match row.digest() {
+        Some(digest) => has(db, &key(at), &digest),
+        None => Ok(false),
+    }
+}
+
+/// Whether a kept version is damaged.
+pub(crate) fn is_kept_marked(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    has(db, KEPT, digest)
+}
+
+fn has(db: &Connection, key: &str, digest: &Digest) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM damaged WHERE path = ? AND digest = ?")?
+        .exists(params![key, digest.as_bytes().as_slice()])
+}
+
+/// A good content stands at a path, or is kept (`None`), again.
+pub(crate) fn unmark(tx: &Tx<'_>, at: Option<&RelPath>, digest: &Digest) -> rusqlite::Result<bool> {
+    let key = at.map_or_else(|| KEPT.to_owned(), key);
+    let gone = tx
+        .db
+        .prepare_cached("DELETE FROM damaged WHERE path = ? AND digest = ?")?
+        .execute(params![key, digest.as_bytes().as_slice()])?;
+    Ok(gone > 0)
+}
+
+/// Takes away the mark of any other content than the one that stands at a path now.
+pub(crate) fn only(tx: &Tx<'_>, key: &str, digest: Option<&[u8]>) -> rusqlite::Result<()> {
+    tx.db
+        .prepare_cached("DELETE FROM damaged WHERE path = ? AND digest IS NOT ?")?
+        .execute(params![key, digest])?;
+    Ok(())
+}
+
+/// Takes away the marks at a key and in a range of keys.
+pub(crate) fn forget(tx: &Tx<'_>, own: &str, low: &str, high: &str) -> rusqlite::Result<()> {
+    tx.db
+        .prepare_cached("DELETE FROM damaged WHERE path = ? OR (path >= ? AND path < ?)")?
+        .execute(params![own, low, high])?;
+    Ok(())
+}
+
+/// How many there are: files under users' names, and kept versions.
+pub(crate) fn count(db: &Connection) -> rusqlite::Result<(u64, u64)> {
+    let sql = "SELECT count(*), coalesce(sum(path = ''), 0) FROM damaged";
+    let (all, kept): (i64, i64) = db
+        .prepare_cached(sql)?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(((all - kept).cast_unsigned(), kept.cast_unsigned()))
+}
+
+/// All of them, as many as can be told: files first, by path.
+pub(crate) fn all(db: &Connection) -> rusqlite::Result<Vec<Damage>> {
+    let sql = "SELECT damaged.path, damaged.digest, found, since_ns, version \
+               FROM damaged LEFT JOIN entry ON entry.path = damaged.path \
+               ORDER BY damaged.path = '', damaged.path, damaged.digest LIMIT ?";
+    let mut statement = db.prepare_cached(sql)?;
+    let found = statement.query_map([i64::try_from(DAMAGES_MAX).unwrap_or(i64::MAX)], |row| {
+        let at: String = row.get(0)?;
+        let place = if at == KEPT {
+            Place::Kept
+        } else {
+            let version: Option<i64> = row.get(4)?;
+            Place::File {
+                path: path(&at)?,
+                version: Version(version.unwrap_or_default().cast_unsigned()),
+            }
+        };
+        Ok(Damage {
+            place,
+            expected: Digest::from_bytes(row.get(1)?),
+            found: row.get::<_, Option<[u8; 32]>>(2)?.map(Digest::from_bytes),
+            since: Mtime(row.get(3)?),
+        })
+    })?;
+    found.collect()
+}
+
+/// Whether a row's content can be had as good: it isn't marked.
+pub(crate) fn check(db: &Connection, at: &RelPath, row: &Row) -> Result<(), StoreError> {
+    if is_marked(db, at, row)? {
+        Err(StoreError::Damaged(at.clone()))
+    } else {
+        Ok(())
+    }
+}
+
+/// The row of a displaced content as it really is; `None` where that can't be read.
+pub(crate) fn as_it_is(store: &Inner, staged: &str, row: &Row) -> io::Result<Option<Row>> {
+    let Entry::File(file) = row.entry else {
+        return Ok(Some(row.clone()));
+    };
+    let mut open = store.own.staging.open(staged)?;
+    match digest_of(&mut open) {
+        Ok((digest, size)) => Ok(Some(Row {
+            entry: Entry::File(File {
+                digest,
+                size,
+                ..file
+            }),
+            ..row.clone()
+        })),
+        Err(error) if is_unreadable(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error of reading says that the medium can't give the content back.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    use nix::libc::{EBADMSG, EIO, EUCLEAN};
+    // EBADMSG and EUCLEAN: what filesystems with checksums say.
+    matches!(error.raw_os_error(), Some(EIO | EBADMSG | EUCLEAN))
+}
+
+/// When a number of the journal's own was noted.
+pub(crate) fn note<T: rusqlite::types::FromSql>(
+    db: &Connection,
+    key: &str,
+) -> rusqlite::Result<Option<T>> {
+    db.prepare_cached("SELECT value FROM meta WHERE key = ?")?
+        .query_row([key], |row| row.get(0))
+        .optional()
+}
+
+impl Inner {
+    /// What is known to be damaged.
+    pub(crate) fn damages(&self) -> Result<Vec<Damage>, StoreError> {
+        Ok(self.snapshot(all)?)
+    }
+
+    /// Whether a file's content, which was just read and has another hash than its row says, is
+    /// damaged, and if so marks it. `found` is `None` where it can't be read.
+    ///
+    /// It is not where the row or the file is another by now, and where the row is so young that a
+    /// second write could have left all times the same: then it is an edit, and journalled as one.
+    pub(crate) fn suspect(
+        &self,
+        at: &RelPath,
+        row: &Row,
+        found: Option<&Digest>,
+    ) -> Result<bool, StoreError> {
+        let Some(expected) = row.digest() else {
+            return Ok(false);
+        };
+        let writer = self.writer()?;
+        let tx = Tx::begin(&writer.db)?;
+        if rows::get(tx.db, at)?.as_ref() != Some(row) {
+            return Ok(false);
+        }
+        let trouble = |e| StoreError::io(at, e);
+        let folder = match self.top.folder(at.parent().as_ref()) {
+            Err(error) if crate::beneath::is_absent(&error) => return Ok(false),
+            folder => folder.map_err(trouble)?,
+        };
+        let look = folder.look(at.name()).map_err(trouble)?;
+        if !look.is_some_and(|look| row.fits_now(&look, &self.disk)) {
+            return Ok(false);
+        }
+        if found.is_some() && row.is_racy() {
+            self.scan_at(&tx, &folder, at)?;
+            self.publish(tx)?;
+            return Ok(false);
+        }
+        mark(&tx, at, &expected, found)?;
+        tx.commit()?;
+        tracing::error!(
+            path = %at, %expected, found = found.map(tracing::field::display),
+            "damaged: its content changed though nobody wrote to it. Repair it with: \
+             raspbox verify --repair"
+        );
+        Ok(true)
+    }
+}
