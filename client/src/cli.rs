@@ -47,6 +47,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Read every file again, and say what is damaged on either side
+    ///
+    /// Disks and pendrives let contents change without anybody writing to them. A sync doesn't
+    /// see that, since it reads only what looks changed. This reads every file here, compares it
+    /// with what it was, and asks the appliance what it has found on its drive. A damaged file
+    /// stays where it is, and is not synced until it is repaired, or edited.
+    ///
+    /// Exits with 0 where all is good or was repaired, and with 1 where something damaged is left.
+    Verify(Verify),
     /// Keep in sync whenever you are logged in (a systemd user unit)
     #[command(subcommand)]
     Service(Service),
@@ -102,6 +111,18 @@ pub(crate) struct Sync {
     /// Let this round replace as much as was changed on the other side
     #[arg(long)]
     pub(crate) confirm_changes: bool,
+    /// As JSON, for scripts
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Only this folder
+    pub(crate) folder: Option<PathBuf>,
+    /// Replace what is damaged by the good content, where the other side has it
+    #[arg(long)]
+    pub(crate) repair: bool,
     /// As JSON, for scripts
     #[arg(long)]
     pub(crate) json: bool,
@@ -168,6 +189,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Sync(args) => commands::sync::run(&pairs, args),
         Command::Watch { folder } => commands::watch::run(&pairs, folder.as_deref()),
         Command::Status { json } => commands::status::run(&pairs, *json),
+        Command::Verify(args) => commands::verify::run(&pairs, args),
         Command::Service(what) => commands::service(what, state_dir),
     }
 }

@@ -12,8 +12,8 @@ use crate::ignores::{FILE_NAME as IGNORE_FILE, Rules};
 use crate::local::{Signature, Workspace, today};
 use crate::remote::{Look, Remote, RemoteError, RemoteTree};
 use crate::report::{Event, Report, Summary};
-use crate::scan::{LocalTree, QUIET, Scanner, Seen};
-use crate::state::{Hashed, State, StateError};
+use crate::scan::{Doubt, LocalTree, QUIET, Scanner, Seen};
+use crate::state::{Hashed, Print, State, StateError};
 use raspbox_beneath::now;
 use raspbox_core::guard::{Allowances, Halt, guard};
 use raspbox_core::names::check_plan;
@@ -48,6 +48,12 @@ pub struct Engine {
     pub(crate) remote_tree: RemoteTree,
     /// `None` until the first scan, and after an error left it in doubt.
     pub(crate) local: Option<LocalTree>,
+    /// Local files that are known to be damaged, with what they look like.
+    pub(crate) damaged: HashMap<RelPath, Print>,
+    /// Local files whose content was refused as not the one that was stated; the next scan reads them.
+    suspects: BTreeSet<RelPath>,
+    /// How often a remote content came as another one than was stated.
+    pub(crate) mismatches: HashMap<RelPath, (Version, u32)>,
     /// Names that can't be synced, as of the last scan.
     unsyncable: Vec<(String, String)>,
     /// Whether the remote tree has unknown nodes in place of what the state remembers.
@@ -107,6 +113,8 @@ pub(crate) struct Lap<'a, 'r> {
     pub(crate) again: bool,
     /// Where something else was found than the plan assumed; another look is due as well.
     pub(crate) moving: Vec<RelPath>,
+    /// Local files whose content isn't what it was taken for.
+    pub(crate) suspects: BTreeSet<RelPath>,
 }
 
 impl Engine {
@@ -133,6 +141,9 @@ impl Engine {
             rules,
             baseline: Folder::default(),
             remote_tree: Folder::default(),
+            damaged: HashMap::new(),
+            suspects: BTreeSet::new(),
+            mismatches: HashMap::new(),
             unsyncable: Vec::new(),
             remote_unseen: false,
             local: None,
@@ -206,8 +217,11 @@ impl Engine {
                 report,
                 again: false,
                 moving: Vec::new(),
+                suspects: BTreeSet::new(),
             };
-            if let Err(error) = self.apply(plan, &mut lap) {
+            let applied = self.apply(plan, &mut lap);
+            self.suspects.append(&mut lap.suspects);
+            if let Err(error) = applied {
                 // Some of what was done may not be in the trees.
                 self.local = None;
                 return Err(error);
@@ -233,7 +247,7 @@ impl Engine {
             .expect("scanned at the beginning of every lap")
     }
 
-    fn workspace(&self) -> Result<Workspace, SyncError> {
+    pub(crate) fn workspace(&self) -> Result<Workspace, SyncError> {
         let signature = Signature {
             device: self.device.clone(),
             date: today(),
@@ -243,7 +257,11 @@ impl Engine {
             .ok_or(SyncError::Halt(Halt::LocalRootGone))
     }
 
-    fn recover(&mut self, workspace: &Workspace, report: &mut Report<'_>) -> Result<(), SyncError> {
+    pub(crate) fn recover(
+        &mut self,
+        workspace: &Workspace,
+        report: &mut Report<'_>,
+    ) -> Result<(), SyncError> {
         let recovered = workspace
             .recover(&self.state)
             .map_err(|error| self.local_error(io::Error::other(error)))?;
@@ -259,13 +277,14 @@ impl Engine {
         let skip = |path: &RelPath, folder| self.rules.skip(path, folder);
         self.baseline = self.state.baseline(&skip)?;
         self.remote_tree = self.state.remote(&skip)?;
+        self.damaged = self.state.damaged()?;
         self.local = None;
         Ok(())
     }
 
     /// Reads `.raspboxignore`. Where the patterns changed, all trees are made anew without what is
     /// ignored now.
-    fn load_rules(&mut self, workspace: &Workspace) -> Result<(), SyncError> {
+    pub(crate) fn load_rules(&mut self, workspace: &Workspace) -> Result<(), SyncError> {
         let text = workspace
             .top()
             .folder(None)
@@ -286,7 +305,7 @@ impl Engine {
     }
 
     /// Makes sure that the remote is the one that the state is about.
-    fn check_remote(&mut self, report: &mut Report<'_>) -> Result<Info, SyncError> {
+    pub(crate) fn check_remote(&mut self, report: &mut Report<'_>) -> Result<Info, SyncError> {
         let info = self.remote.info()?;
         match self.state.drive()? {
             None => self.state.write(|w| w.set_drive(info.drive))?,
@@ -312,7 +331,7 @@ impl Engine {
     }
 
     /// Takes what changed on the remote side into the state and the tree.
-    fn look(&mut self) -> Result<(), SyncError> {
+    pub(crate) fn look(&mut self) -> Result<(), SyncError> {
         if self.remote_unseen {
             let skip = |path: &RelPath, folder| self.rules.skip(path, folder);
             self.remote_tree = self.state.remote(&skip)?;
@@ -372,7 +391,7 @@ impl Engine {
         Ok(())
     }
 
-    fn scan(
+    pub(crate) fn scan(
         &mut self,
         workspace: &Workspace,
         scope: &Scope,
@@ -396,13 +415,20 @@ impl Engine {
                 Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => None,
             },
         };
+        let doubt = |path: &RelPath| match self.damaged.get(path) {
+            Some(print) => Doubt::Damaged(*print),
+            None if self.suspects.contains(path) => Doubt::Suspect,
+            None => Doubt::No,
+        };
         let mut scanner = Scanner {
             top: workspace.top(),
             rules: &self.rules,
             known: &known,
+            doubt: &doubt,
             now: now(),
             reading: &mut |path, size| report(Event::Reading(path, size)),
             fresh: Vec::new(),
+            damaged: Vec::new(),
             unsyncable: Vec::new(),
             young: Vec::new(),
         };
@@ -432,6 +458,7 @@ impl Engine {
             }
         }
         let (fresh, unsyncable) = (scanner.fresh, scanner.unsyncable);
+        let damaged = scanner.damaged;
         if whole.is_some() {
             self.unsyncable = unsyncable;
         } else {
@@ -451,11 +478,16 @@ impl Engine {
             }
         }
         self.local = Some(tree);
+        self.suspects.clear();
         self.state.write(|w| {
             fresh
                 .iter()
-                .try_for_each(|(path, hashed)| w.set_hashed(path, hashed))
+                .try_for_each(|(path, hashed)| w.set_hashed(path, hashed))?;
+            damaged
+                .iter()
+                .try_for_each(|(path, print)| w.set_damaged(path, print))
         })?;
+        self.damaged.extend(damaged);
         Ok(())
     }
 

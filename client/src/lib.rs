@@ -17,4 +17,5 @@ pub mod report;
 pub mod scan;
 pub mod service;
 pub mod state;
+pub mod verify;
 pub mod watch;

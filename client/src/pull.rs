@@ -8,16 +8,20 @@ use crate::report::{Deed, Event};
 use crate::scan::{Seen, is_settled};
 use crate::state::{Hashed, Print};
 use raspbox_beneath::now;
-use raspbox_core::plan::Action;
-use raspbox_core::tree::Node;
+use raspbox_core::plan::{Action, Trouble};
+use raspbox_core::tree::{Node, Unknown};
 use raspbox_protocol::commit::Refusal;
 use raspbox_protocol::want::Want;
-use raspbox_protocol::{Entry, File, Mtime, RelPath, Version};
+use raspbox_protocol::{Digest, Entry, File, Mtime, RelPath, Version};
 use std::io::{self, Write};
 
 /// The most files that are fetched at once, and the most bytes; a larger file comes alone.
 const BATCH_FILES: usize = 1_000;
 const BATCH_BYTES: u64 = 64 << 20;
+
+/// How often a content is fetched that comes as another one than was stated. Once may be a bad moment
+/// of the network's or a memory chip's; from then on it is what is there.
+const MISMATCHES_MAX: u32 = 2;
 
 type Pull = Action<Version, Seen>;
 
@@ -210,7 +214,13 @@ impl Engine {
 
     /// Fetches a batch of files, makes them durable together, and gives each its name.
     fn pull_files(&mut self, batch: &[Pull], lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
-        let wants: Vec<Want> = batch.iter().map(want).collect();
+        // What came damaged again and again comes no other way now.
+        let (batch, spoilt): (Vec<&Pull>, Vec<&Pull>) =
+            batch.iter().partition(|action| !self.is_spoilt(action));
+        for action in spoilt {
+            lap.problem(action.path(), Trouble::Remote(Unknown::Damaged));
+        }
+        let wants: Vec<Want> = batch.iter().map(|action| want(action)).collect();
         let mut fetch = Fetch {
             workspace: lap.workspace,
             arrivals: batch.iter().map(|_| Arrival::Nothing).collect(),
@@ -226,13 +236,18 @@ impl Engine {
         lap.summary.received_bytes += received_bytes;
         // What came whole before the connection was lost is kept.
         let mut whole = Vec::new();
-        for (action, arrival) in batch.iter().zip(arrivals) {
+        for (action, arrival) in batch.into_iter().zip(arrivals) {
             match arrival {
                 Arrival::Whole(staged) => match self.verify(action, &staged, lap) {
-                    Ok(Some(file)) => whole.push((action, staged, file)),
-                    // Damaged on the way, or changed while it was read: fetched again.
+                    Ok(Some(file)) => {
+                        self.mismatches.remove(action.path());
+                        whole.push((action, staged, file));
+                    }
+                    // Damaged on the way, or changed while it was read: fetched again, but not
+                    // without end.
                     Ok(None) => {
                         lap.workspace.discard(&staged);
+                        self.mismatched(action);
                         lap.moving.push(action.path().clone());
                     }
                     Err(error) => lap.trouble(action.path(), &error),
@@ -245,6 +260,60 @@ impl Engine {
         }
         self.place_files(&whole, lap)?;
         Ok(result?)
+    }
+
+    /// Notes that a content came as another one than was stated.
+    fn mismatched(&mut self, action: &Pull) {
+        let want = want(action);
+        let (version, count) = self
+            .mismatches
+            .entry(want.path)
+            .or_insert((want.version, 0));
+        if *version != want.version {
+            (*version, *count) = (want.version, 0);
+        }
+        *count += 1;
+    }
+
+    fn is_spoilt(&self, action: &Pull) -> bool {
+        let want = want(action);
+        self.mismatches
+            .get(&want.path)
+            .is_some_and(|(version, count)| *version == want.version && *count >= MISMATCHES_MAX)
+    }
+
+    /// Fetches one content that must have this hash; `None` where it can't be had so.
+    pub(crate) fn fetch_one(
+        &mut self,
+        workspace: &Workspace,
+        want: Want,
+        digest: &Digest,
+        report: &mut crate::report::Report<'_>,
+    ) -> Result<Option<Staged>, SyncError> {
+        let mut fetch = Fetch {
+            workspace,
+            arrivals: vec![Arrival::Nothing],
+            received_bytes: 0,
+            progress: report,
+        };
+        self.remote.pull(&[want], &mut fetch)?;
+        match fetch.arrivals.pop() {
+            Some(Arrival::Whole(staged)) => {
+                let found = staged.finish(workspace);
+                let found = found.map_err(|source| self.local_error(source))?;
+                if found == *digest {
+                    return Ok(Some(staged));
+                }
+                workspace.discard(&staged);
+                Ok(None)
+            }
+            Some(Arrival::Partial(staged)) => {
+                workspace.discard(&staged);
+                Ok(None)
+            }
+            Some(Arrival::Failed(source)) => Err(self.local_error(source)),
+            Some(Arrival::Refused(_) | Arrival::Nothing) | None => Ok(None),
+        }
     }
 
     fn verify(

@@ -215,7 +215,13 @@ impl Lap<'_, '_> {
     pub(crate) fn refused(&mut self, path: &RelPath, refusal: Refusal) {
         match refusal {
             // The look was old; the next lap's is new.
-            Refusal::Changed | Refusal::NoParent | Refusal::NotEmpty | Refusal::BadContent => {
+            Refusal::Changed | Refusal::NoParent | Refusal::NotEmpty => {
+                self.moving.push(path.clone());
+            }
+            // Spoilt on the way, changed while it was sent, or rotted since it was hashed: only
+            // reading it again tells.
+            Refusal::BadContent => {
+                self.suspects.insert(path.clone());
                 self.moving.push(path.clone());
             }
             Refusal::Name(why) => self.problem(path, Trouble::CannotHold(why)),

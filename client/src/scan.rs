@@ -3,6 +3,9 @@
 //! A file is read only where its size, mtime, ctime or inode isn't as it was when it was hashed, or
 //! where that hash was taken so soon after the file was written that a second write could have left
 //! all four the same (git calls such an entry "racily clean").
+//!
+//! Where a file is read although it looks as it did when a hash was taken that may be believed, and
+//! has another hash now, then nobody wrote to it: it is damaged, and nothing is decided about it.
 
 use crate::ignores::Rules;
 use crate::state::{Hashed, Print};
@@ -36,6 +39,17 @@ pub struct Seen {
     pub settled: bool,
 }
 
+/// Whether what is known of a file is to be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// As far as its looks say so.
+    No,
+    /// Not before it is read again: its content was not what it should be when it was sent.
+    Suspect,
+    /// It was found damaged when it looked like this.
+    Damaged(Print),
+}
+
 /// The local side.
 pub type LocalTree = Folder<Seen>;
 
@@ -47,12 +61,16 @@ pub struct Scanner<'a> {
     pub rules: &'a Rules,
     /// What was known of a path at the last scan.
     pub known: &'a dyn Fn(&RelPath) -> Option<Hashed>,
+    /// What speaks against believing that.
+    pub doubt: &'a dyn Fn(&RelPath) -> Doubt,
     /// The clock when the scan began.
     pub now: Mtime,
     /// Told of each file that had to be read: its size in bytes.
     pub reading: &'a mut dyn FnMut(&RelPath, u64),
     /// Hashes that were taken, for the cache.
     pub fresh: Vec<(RelPath, Hashed)>,
+    /// Files that were found damaged, with what they look like.
+    pub damaged: Vec<(RelPath, Print)>,
     /// Names that can't be synced, where, and why.
     pub unsyncable: Vec<(String, String)>,
     /// Files that were touched less than [`QUIET`] ago; they count as busy, and were not read.
@@ -152,8 +170,13 @@ impl Scanner<'_> {
             self.young.push(path.clone());
             return Some(Node::Unknown(Unknown::Busy));
         }
+        let doubt = (self.doubt)(path);
+        if doubt == Doubt::Damaged(print) {
+            return Some(Node::Unknown(Unknown::Damaged));
+        }
+        let known = known.filter(|known| known.settled);
         if let Some(known) = known
-            && known.settled
+            && doubt != Doubt::Suspect
         {
             let seen = Seen {
                 print,
@@ -163,6 +186,12 @@ impl Scanner<'_> {
         }
         (self.reading)(path, stat.size);
         match read_file(parent, name) {
+            Ok(Some((stat, digest)))
+                if known.is_some_and(|k| k.digest != digest && k.print == Print::from(&stat)) =>
+            {
+                self.damaged.push((path.clone(), print));
+                Some(Node::Unknown(Unknown::Damaged))
+            }
             Ok(Some((stat, digest))) => {
                 let hashed = Hashed {
                     print: Print::from(&stat),
@@ -203,10 +232,27 @@ fn is_quiet(ctime: Mtime, now: Mtime) -> bool {
 /// # Errors
 /// Where it can't be read.
 pub fn read_file(parent: &OpenFolder, name: &OsStr) -> io::Result<Option<(Stat, Digest)>> {
+    hash(parent, name, &mut |_| {})
+}
+
+/// The same, of what the disk has, and not of a copy in memory.
+///
+/// # Errors
+/// Where it can't be read.
+pub fn read_medium(parent: &OpenFolder, name: &OsStr) -> io::Result<Option<(Stat, Digest)>> {
+    hash(parent, name, &mut raspbox_beneath::File::drop_cached)
+}
+
+fn hash(
+    parent: &OpenFolder,
+    name: &OsStr,
+    prepare: &mut dyn FnMut(&raspbox_beneath::File),
+) -> io::Result<Option<(Stat, Digest)>> {
     let mut piece = vec![0; PIECE_BYTES];
     for _ in 0..READS_MAX {
         let mut file = parent.open_file(name)?;
         let before = Stat::of(&file)?;
+        prepare(&file);
         let mut hasher = Hasher::new();
         loop {
             match file.read(&mut piece)? {

@@ -183,6 +183,21 @@ impl State {
         Ok(all)
     }
 
+    /// The files that were found damaged, with what they looked like.
+    pub fn damaged(&self) -> rusqlite::Result<HashMap<RelPath, Print>> {
+        let mut statement = self
+            .db
+            .prepare("SELECT size, mtime, ctime, inode, path FROM damaged")?;
+        let mut rows = statement.query([])?;
+        let mut all = HashMap::new();
+        while let Some(row) = rows.next()? {
+            if let Ok(path) = RelPath::parse(row.get_ref(4)?.as_str()?) {
+                all.insert(path, print(row)?);
+            }
+        }
+        Ok(all)
+    }
+
     /// Whether any entry of either side, as last recorded, has this content.
     pub fn knows_content(&self, digest: &Digest) -> rusqlite::Result<bool> {
         self.db
@@ -343,6 +358,28 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Remembers that a file that looks like this is damaged.
+    pub fn set_damaged(&self, path: &RelPath, print: &Print) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("INSERT OR REPLACE INTO damaged VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                path.as_str(),
+                print.size.cast_signed(),
+                print.mtime,
+                print.ctime,
+                print.inode.cast_signed(),
+            ])?;
+        Ok(())
+    }
+
+    /// A file isn't damaged any more, or isn't there.
+    pub fn forget_damaged(&self, path: &RelPath) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("DELETE FROM damaged WHERE path = ?1")?
+            .execute([path.as_str()])?;
+        Ok(())
+    }
+
     /// A file in the staging folder is about to change places with this path.
     pub fn set_placing(&self, staged: &str, path: &RelPath) -> rusqlite::Result<()> {
         self.tx
@@ -396,6 +433,10 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
     )?;
     let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found != 0 {
+        // A table that came later, and that a raspbox which doesn't know it needn't have.
+        if found == FORMAT {
+            db.execute_batch(DAMAGED)?;
+        }
         return Ok(found);
     }
     let tx = db.transaction()?;
@@ -415,10 +456,15 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
              settled INTEGER NOT NULL) WITHOUT ROWID;
          CREATE TABLE placing (staged TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID;",
     )?;
+    tx.execute_batch(DAMAGED)?;
     tx.pragma_update(None, "user_version", FORMAT)?;
     tx.commit()?;
     Ok(FORMAT)
 }
+
+const DAMAGED: &str = "CREATE TABLE IF NOT EXISTS damaged (
+    path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
+    ctime INTEGER NOT NULL, inode INTEGER NOT NULL) WITHOUT ROWID";
 
 const FILE: i64 = 0;
 const FOLDER: i64 = 1;
@@ -459,15 +505,20 @@ impl Columns<'_> {
     }
 }
 
+/// Reads what a file looked like from columns 0 to 3.
+fn print(row: &Row<'_>) -> rusqlite::Result<Print> {
+    Ok(Print {
+        size: row.get::<_, i64>(0)?.cast_unsigned(),
+        mtime: row.get(1)?,
+        ctime: row.get(2)?,
+        inode: row.get::<_, i64>(3)?.cast_unsigned(),
+    })
+}
+
 /// Reads a cached hash from columns 0 to 5.
 fn hashed(row: &Row<'_>) -> rusqlite::Result<Hashed> {
     Ok(Hashed {
-        print: Print {
-            size: row.get::<_, i64>(0)?.cast_unsigned(),
-            mtime: row.get(1)?,
-            ctime: row.get(2)?,
-            inode: row.get::<_, i64>(3)?.cast_unsigned(),
-        },
+        print: print(row)?,
         digest: Digest::from_bytes(row.get(4)?),
         settled: row.get(5)?,
     })
@@ -609,5 +660,33 @@ mod tests {
             .expect("write");
         let all = state.all_hashed().expect("read");
         assert_eq!(all.into_iter().collect::<Vec<_>>(), [(path("a"), hashed)]);
+    }
+
+    #[test]
+    fn what_is_damaged_is_remembered_with_its_looks_also_by_an_older_state() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let db = dir.path().join("sync.db");
+        let state = State::open(&db).expect("open");
+        state
+            .db
+            .execute_batch("DROP TABLE damaged")
+            .expect("as before there was one");
+        drop(state);
+        let mut state = State::open(&db).expect("open");
+        let print = Print {
+            size: u64::MAX,
+            mtime: -1,
+            ctime: 2,
+            inode: 3,
+        };
+        state
+            .write(|w| w.set_damaged(&path("a"), &print))
+            .expect("write");
+        let all = state.damaged().expect("read");
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), [(path("a"), print)]);
+        state
+            .write(|w| w.forget_damaged(&path("a")))
+            .expect("write");
+        assert!(state.damaged().expect("read").is_empty());
     }
 }

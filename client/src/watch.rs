@@ -208,9 +208,16 @@ impl Agenda {
             .problems
             .iter()
             .any(|problem| problem.what == Trouble::Local(Unknown::Busy));
+        // What is damaged stays so until somebody repairs it, and is not looked at every minute.
+        let may_pass = summary.problems.iter().any(|problem| {
+            !matches!(
+                problem.what,
+                Trouble::Local(Unknown::Damaged) | Trouble::Remote(Unknown::Damaged)
+            )
+        });
         if busy {
             self.scan_at = self.scan_at.min(now + BUSY_INTERVAL);
-        } else if !summary.problems.is_empty() {
+        } else if may_pass {
             self.scan_at = self.scan_at.min(now + RETRY_INTERVAL);
         }
     }

@@ -117,6 +117,14 @@ pub fn lacks_flag(error: &io::Error) -> bool {
     matches!(code, Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
 }
 
+/// Whether an error of reading says that the medium can't give a content back.
+#[must_use]
+pub fn unreadable(error: &io::Error) -> bool {
+    // The last two are what filesystems with checksums say.
+    let code = Errno::from_io_error(error);
+    matches!(code, Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
+}
+
 /// Whether an error says that nothing stands at a path, rather than that it can't be known.
 ///
 /// A missing folder on the way, or a file in a folder's place, means that nothing is below it.

@@ -13,6 +13,7 @@ use crate::inner::Inner;
 use crate::journal::{Tx, key, now_ns, path};
 use crate::rows::{self, Row};
 use crate::staging::digest_of;
+use raspbox_beneath::unreadable;
 use raspbox_protocol::damage::{DAMAGES_MAX, Damage, Place};
 use raspbox_protocol::{Digest, Entry, File, Mtime, RelPath, Version};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -174,19 +175,12 @@ pub(crate) fn as_it_is(store: &Inner, staged: &str, row: &Row) -> io::Result<Opt
             }),
             ..row.clone()
         })),
-        Err(error) if is_unreadable(&error) => Ok(None),
+        Err(error) if unreadable(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Whether an error of reading says that the medium can't give the content back.
-pub(crate) fn is_unreadable(error: &io::Error) -> bool {
-    use nix::libc::{EBADMSG, EIO, EUCLEAN};
-    // EBADMSG and EUCLEAN: what filesystems with checksums say.
-    matches!(error.raw_os_error(), Some(EIO | EBADMSG | EUCLEAN))
-}
-
-/// When a number of the journal's own was noted.
+/// What the journal notes for itself under a key.
 pub(crate) fn note<T: rusqlite::types::FromSql>(
     db: &Connection,
     key: &str,

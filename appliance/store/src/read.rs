@@ -1,13 +1,13 @@
 //! Looking and reading.
 
 use crate::beneath::{Folder, Kind, Look, is_absent};
-use crate::damage::{self, is_unreadable};
+use crate::damage;
 use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::model::{Listed, Stat};
 use crate::rows::{self, Row};
 use crate::staging::{digest_of, folder_name};
-use raspbox_beneath::File;
+use raspbox_beneath::{File, unreadable};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Entry, RelPath};
@@ -109,7 +109,7 @@ impl VersionReader {
     /// What it means that reading failed.
     #[must_use]
     pub fn failed(self, error: io::Error) -> StoreError {
-        if is_unreadable(&error) {
+        if unreadable(&error) {
             self.not_good(None)
         } else {
             StoreError::io(&self.path, error)

@@ -8,14 +8,14 @@
 //! It repairs nothing: the good content is on another computer.
 
 use crate::beneath::{Folder, Kind, Look, is_absent};
-use crate::damage::{self, is_unreadable};
+use crate::damage;
 use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::journal::{Tx, key, now_ns, path, set_meta};
 use crate::read::{Check, Checked};
 use crate::rows::{self, Row};
 use crate::staging::PIECE_BYTES;
-use raspbox_beneath::File;
+use raspbox_beneath::{File, unreadable};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::{Digest, Mtime, RelPath};
 use std::collections::VecDeque;
@@ -274,7 +274,7 @@ impl Pass {
                 Ok(0) => break Slowly::Hashed(hasher.digest()),
                 Ok(len) => hasher.update(&piece[..len]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_unreadable(&error) => break Slowly::Unreadable,
+                Err(error) if unreadable(&error) => break Slowly::Unreadable,
                 Err(error) => return Err(error),
             }
         };

@@ -1,12 +1,13 @@
 //! Keeping what was displaced, and letting go of the oldest where the drive is full.
 
 use crate::beneath::{Onto, is_absent};
-use crate::damage::{self, is_unreadable};
+use crate::damage;
 use crate::error::StoreError;
 use crate::inner::{Inner, Writer};
 use crate::journal::Tx;
 use crate::rows::{self, Row};
 use crate::staging::digest_of;
+use raspbox_beneath::unreadable;
 use raspbox_protocol::{Digest, Entry, RelPath};
 use rusqlite::OptionalExtension;
 use std::io;
@@ -48,7 +49,7 @@ impl Inner {
         let mut kept = self.own.shelf(digest)?.open(&digest.to_string())?;
         match digest_of(&mut kept) {
             Ok((found, _)) => Ok(found == *digest),
-            Err(error) if is_unreadable(&error) => Ok(false),
+            Err(error) if unreadable(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod discover;
 pub(crate) mod pair;
 pub(crate) mod status;
 pub(crate) mod sync;
+pub(crate) mod verify;
 pub(crate) mod watch;
 
 use crate::cli::{Exit, Service};

@@ -10,6 +10,7 @@ use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed};
 use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_beneath::File;
 use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
+use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
 use raspbox_protocol::info::{INFO_MAX_BYTES, Info};
 use raspbox_protocol::special::{CommitSummary, RequestId, SITE, Special};
@@ -169,6 +170,10 @@ impl<C: Control> Remote for ApplianceOver<C> {
         true
     }
 
+    fn damaged(&mut self) -> Result<Vec<Damage>, RemoteError> {
+        self.twice(damaged)
+    }
+
     fn events(&self, since: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
         let mut connection = C::open(&self.endpoint)?;
         match connection.transfer(&retrieve(Special::Events(since)), 0)? {
@@ -189,26 +194,47 @@ impl<C: Control> Events for EventStream<C> {
     }
 }
 
-/// What the appliance says of itself, if it speaks our version.
-pub(super) fn info<C: Control>(connection: &mut C) -> Result<Info, RemoteError> {
-    let mut stream = match connection.transfer(&retrieve(Special::Info), 0)? {
+/// What the appliance knows to be damaged; one that is older knows of nothing.
+fn damaged<C: Control>(connection: &mut C) -> Result<Vec<Damage>, RemoteError> {
+    match text(connection, Special::Damaged, DAMAGED_MAX_BYTES)? {
+        Ok(text) => damage::parse(&text).map_err(|error| {
+            connection.nonsense(format!("its list of damages isn't understood: {error}"))
+        }),
+        Err(reply) if reply.code == 550 => Ok(Vec::new()),
+        Err(reply) => Err(connection.trouble(&reply)),
+    }
+}
+
+/// A special file that is text, or why it isn't given.
+fn text<C: Control>(
+    connection: &mut C,
+    special: Special,
+    max_bytes: usize,
+) -> Result<Result<String, super::connection::Reply>, RemoteError> {
+    let mut stream = match connection.transfer(&retrieve(special), 0)? {
         Ok(stream) => stream,
-        Err(reply) => return Err(connection.trouble(&reply)),
+        Err(reply) => return Ok(Err(reply)),
     };
     let mut text = Vec::new();
-    let limit = INFO_MAX_BYTES as u64 + 1;
-    (&mut stream)
-        .take(limit)
-        .read_to_end(&mut text)
-        .map_err(|error| connection.broken(&error))?;
-    if text.len() > INFO_MAX_BYTES {
-        return Err(connection.nonsense("its info is too long"));
+    let limit = max_bytes as u64 + 1;
+    if let Err(error) = (&mut stream).take(limit).read_to_end(&mut text) {
+        // Cut short; where the server still says why, that is the better answer.
+        return Ok(Err(stream.why_broken(&error)?));
+    }
+    if text.len() > max_bytes {
+        return Err(connection.nonsense(format!("its {special} is too long")));
     }
     let reply = stream.finish_download()?;
     if !reply.is_done() {
-        return Err(connection.trouble(&reply));
+        return Ok(Err(reply));
     }
-    let text = String::from_utf8_lossy(&text);
+    Ok(Ok(String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// What the appliance says of itself, if it speaks our version.
+pub(super) fn info<C: Control>(connection: &mut C) -> Result<Info, RemoteError> {
+    let text = text(connection, Special::Info, INFO_MAX_BYTES)?
+        .map_err(|reply| connection.trouble(&reply))?;
     // The version comes first: another one may have other lines.
     let version = text.lines().find_map(|line| line.strip_prefix("protocol "));
     if let Some(Ok(version)) = version.map(|version| version.trim().parse()) {

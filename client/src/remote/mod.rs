@@ -25,6 +25,7 @@ mod tls;
 use raspbox_beneath::File;
 use raspbox_core::tree::Folder;
 use raspbox_protocol::commit::{Op, Outcome, Refusal};
+use raspbox_protocol::damage::Damage;
 use raspbox_protocol::info::Info;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Cursor, Digest, Entry, RelPath, Version};
@@ -75,6 +76,11 @@ pub trait Remote: Send {
     /// Whether the hashes that [`Remote::look`] gives are the contents' own. A foreign server's are
     /// made up from size and time until the content has been here.
     fn knows_hashes(&self) -> bool;
+
+    /// What the remote knows to be damaged on its side. A foreign server knows nothing of that.
+    fn damaged(&mut self) -> Result<Vec<Damage>, RemoteError> {
+        Ok(Vec::new())
+    }
 
     /// Opens a stream that tells of changes after `since`, on a connection of its own; `None` where
     /// there is no such thing and one has to look from time to time.
