@@ -105,12 +105,12 @@ pub(crate) struct Sync {
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Let this round delete as much as was deleted on the other side
-    #[arg(long)]
-    pub(crate) confirm_deletions: bool,
-    /// Let this round replace as much as was changed on the other side
-    #[arg(long)]
-    pub(crate) confirm_changes: bool,
+    /// Let this one round delete up to COUNT files on each side, as a halt has shown [COUNT: any]
+    #[arg(long, value_name = "COUNT", require_equals = true)]
+    pub(crate) confirm_deletions: Option<Option<usize>>,
+    /// Let this one round replace up to COUNT files on each side, as a halt has shown [COUNT: any]
+    #[arg(long, value_name = "COUNT", require_equals = true)]
+    pub(crate) confirm_changes: Option<Option<usize>>,
     /// As JSON, for scripts
     #[arg(long)]
     pub(crate) json: bool,

@@ -191,6 +191,7 @@ impl Engine {
         let info = self.check_remote(report)?;
         let mut summary = Summary::default();
         let mut scope = scope.clone();
+        let mut allow = options.allow;
         for lap_number in 1..=LAPS_MAX {
             self.scan(&workspace, &scope, &mut summary, report)?;
             self.look()?;
@@ -200,7 +201,7 @@ impl Engine {
                 &self.baseline,
                 self.local_tree(),
                 &self.remote_tree,
-                &options.allow,
+                &allow,
             )
             .map_err(SyncError::Halt)?;
             report(Event::Planned(&plan));
@@ -219,7 +220,12 @@ impl Engine {
                 moving: Vec::new(),
                 suspects: BTreeSet::new(),
             };
+            let before = (lap.summary.deleted, lap.summary.pushed + lap.summary.pulled);
             let applied = self.apply(plan, &mut lap);
+            // What was confirmed was confirmed for all laps together.
+            let (deleted, put) = (lap.summary.deleted, lap.summary.pushed + lap.summary.pulled);
+            allow.deletions = less(allow.deletions, deleted - before.0);
+            allow.changes = less(allow.changes, put - before.1);
             self.suspects.append(&mut lap.suspects);
             if let Err(error) = applied {
                 // Some of what was done may not be in the trees.
@@ -510,6 +516,11 @@ impl Engine {
             source,
         }
     }
+}
+
+/// What is left of what was confirmed.
+fn less(allowed: usize, done: u64) -> usize {
+    allowed.saturating_sub(usize::try_from(done).unwrap_or(usize::MAX))
 }
 
 /// Puts an entry into a tree; a folder keeps what is in it.

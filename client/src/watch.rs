@@ -31,6 +31,10 @@ const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// The most where somebody else answers at the appliance's address: in another network, and for as
+/// long as one sits in that café.
+const BACKOFF_STRANGER_MAX: Duration = Duration::from_secs(5 * 60);
+
 /// How often a folder is scanned that the kernel can't watch.
 const UNWATCHED_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -70,8 +74,7 @@ pub struct Settings {
 /// Keeps one folder in sync until told to stop.
 ///
 /// # Errors
-/// Only where going on is of no use: the login or the certificate isn't accepted any more, or the
-/// state can't be used.
+/// Only where going on is of no use: the login isn't accepted any more, or the state can't be used.
 pub fn watch(
     engine: &mut Engine,
     folder: &Path,
@@ -107,7 +110,7 @@ pub fn watch(
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => {
                     notice(Notice::Failed(&error));
-                    agenda.failed(now);
+                    agenda.failed(now, backoff_max(&error));
                 }
             }
             if !stream && agenda.connected() {
@@ -133,7 +136,7 @@ pub fn watch(
             }
             Ok(Wake::RemoteLost) => {
                 stream = false;
-                agenda.failed(Instant::now());
+                agenda.failed(Instant::now(), BACKOFF_MAX);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -222,9 +225,10 @@ impl Agenda {
         }
     }
 
-    fn failed(&mut self, now: Instant) {
+    fn failed(&mut self, now: Instant, backoff_max: Duration) {
+        self.backoff = self.backoff.min(backoff_max);
         self.not_before = Some(now + self.backoff);
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        self.backoff = (self.backoff * 2).min(backoff_max);
         // What the failed round was for is found by a whole one.
         self.scan_at = now;
     }
@@ -250,13 +254,16 @@ impl Agenda {
 }
 
 /// Whether trying again is of no use until a person has done something.
+///
+/// Another certificate, or an answer that makes no sense, is not: a laptop moves, and in another
+/// network another box answers at that address. Nothing is sent to it; back home all goes on.
 fn is_final(error: &SyncError) -> bool {
     match error {
         SyncError::Remote(error) => match error {
-            RemoteError::LoginRefused { .. }
-            | RemoteError::OtherCertificate { .. }
-            | RemoteError::NotUnderstood { .. } => true,
-            RemoteError::Unreachable { .. }
+            RemoteError::LoginRefused { .. } => true,
+            RemoteError::OtherCertificate { .. }
+            | RemoteError::NotUnderstood { .. }
+            | RemoteError::Unreachable { .. }
             | RemoteError::NoSuchHost(_)
             | RemoteError::NoDrive { .. }
             | RemoteError::Refused { .. }
@@ -265,6 +272,20 @@ fn is_final(error: &SyncError) -> bool {
         SyncError::State(_) | SyncError::Record(_) => true,
         // A brake is let go by a person, or by what it was for going away: looked at again later.
         SyncError::Halt(_) | SyncError::Local { .. } => false,
+    }
+}
+
+/// How long to wait at most before trying again.
+fn backoff_max(error: &SyncError) -> Duration {
+    match error {
+        SyncError::Remote(
+            RemoteError::OtherCertificate { .. } | RemoteError::NotUnderstood { .. },
+        ) => BACKOFF_STRANGER_MAX,
+        SyncError::Remote(_)
+        | SyncError::State(_)
+        | SyncError::Record(_)
+        | SyncError::Halt(_)
+        | SyncError::Local { .. } => BACKOFF_MAX,
     }
 }
 
@@ -343,7 +364,9 @@ fn touched(root: &Path, event: &notify::Event) -> Option<Vec<RelPath>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Agenda, QUIET, Scope};
+    use super::{Agenda, BACKOFF_MAX, BACKOFF_STRANGER_MAX, QUIET, Scope, backoff_max, is_final};
+    use crate::engine::SyncError;
+    use crate::remote::{Digest256, RemoteError};
     use crate::report::Summary;
     use raspbox_protocol::RelPath;
     use std::time::{Duration, Instant};
@@ -395,11 +418,75 @@ mod tests {
         let now = Instant::now();
         let mut agenda = settled(now);
         agenda.remote = true;
-        agenda.failed(now);
+        agenda.failed(now, BACKOFF_MAX);
         let first = agenda.next(now);
         assert_eq!(agenda.due(now), None);
         assert_eq!(agenda.due(now + first), Some(Scope::All));
-        agenda.failed(now);
+        agenda.failed(now, BACKOFF_MAX);
         assert_eq!(agenda.next(now), first * 2);
+    }
+
+    #[test]
+    fn a_stranger_is_asked_ever_more_rarely_and_home_is_found_soon() {
+        let now = Instant::now();
+        let mut agenda = settled(now);
+        let waits: Vec<Duration> = (0..12)
+            .map(|_| {
+                agenda.failed(now, BACKOFF_STRANGER_MAX);
+                agenda.next(now)
+            })
+            .collect();
+        assert!(waits[0] <= Duration::from_secs(1) && waits.is_sorted());
+        assert_eq!(waits.last(), Some(&BACKOFF_STRANGER_MAX));
+        // Where nobody answers at all, it isn't that long any more.
+        agenda.failed(now, BACKOFF_MAX);
+        assert_eq!(agenda.next(now), BACKOFF_MAX);
+    }
+
+    #[test]
+    fn only_what_a_person_must_mend_ends_a_watch() {
+        let address = || "10.0.0.1:21".to_owned();
+        let digest = Digest256([0; 32]);
+        let check = |error: RemoteError, ends: bool, most: Duration| {
+            let error = SyncError::Remote(error);
+            assert_eq!(
+                (is_final(&error), backoff_max(&error)),
+                (ends, most),
+                "{error}"
+            );
+        };
+        let (address, pinned, found) = (address(), digest, digest);
+        let why = String::new();
+        check(
+            RemoteError::OtherCertificate {
+                address: address.clone(),
+                pinned,
+                found,
+            },
+            false,
+            BACKOFF_STRANGER_MAX,
+        );
+        check(
+            RemoteError::NotUnderstood {
+                address: address.clone(),
+                why: why.clone(),
+            },
+            false,
+            BACKOFF_STRANGER_MAX,
+        );
+        check(
+            RemoteError::Unreachable {
+                address: address.clone(),
+                why: why.clone(),
+            },
+            false,
+            BACKOFF_MAX,
+        );
+        let user = "ann".into();
+        check(
+            RemoteError::LoginRefused { address, user, why },
+            true,
+            BACKOFF_MAX,
+        );
     }
 }

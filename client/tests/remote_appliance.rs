@@ -206,6 +206,40 @@ fn a_device_pairs_works_and_unpairs() {
 }
 
 #[test]
+fn a_stranger_without_tls_hears_neither_name_nor_secret() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = Endpoint {
+        host: "127.0.0.1".into(),
+        port: listener.local_addr().expect("its address").port(),
+        user: "a-device".into(),
+        secret: "hunter2".into(),
+        tls: Tls::Pinned(Digest256([1; 32])),
+    };
+    let stranger = thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("a client");
+        client
+            .write_all(b"220 welcome to the hotel\r\n")
+            .expect("sent");
+        let mut heard = Vec::new();
+        let mut lines = BufReader::new(client.try_clone().expect("a socket"));
+        loop {
+            let before = heard.len();
+            match lines.read_until(b'\n', &mut heard) {
+                Ok(0) | Err(_) => return String::from_utf8_lossy(&heard).into_owned(),
+                Ok(_) if heard.len() > before => drop(client.write_all(b"500 what?\r\n")),
+                Ok(_) => {}
+            }
+        }
+    });
+    assert!(Appliance::new(endpoint).info().is_err());
+    let heard = stranger.join().expect("what it heard");
+    assert!(heard.starts_with("AUTH TLS"), "{heard}");
+    for word in ["USER", "PASS", "a-device", "hunter2"] {
+        assert!(!heard.contains(word), "{word} in {heard}");
+    }
+}
+
+#[test]
 fn wrong_passwords_and_certificates_are_refused() {
     let daemon = Daemon::start();
     let mut endpoint = daemon.endpoint(Tls::FirstUse);

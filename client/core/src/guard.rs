@@ -43,13 +43,14 @@ pub enum Direction {
     Remote,
 }
 
-/// What somebody has confirmed for this one sync.
+/// What somebody has confirmed for this one sync, as numbers: what was shown when it halted. A plan
+/// that has become larger meanwhile is not what they said yes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowances {
-    /// Any number of deletions.
-    pub deletions: bool,
-    /// Any number of changes.
-    pub changes: bool,
+    /// So many deletions in one direction.
+    pub deletions: usize,
+    /// So many replaced contents in one direction.
+    pub changes: usize,
 }
 
 /// A reason to stop before doing anything; it prints as what a person should read.
@@ -59,7 +60,7 @@ pub enum Halt {
     #[error(
         "{} is empty, though {entries} entries were in sync before. They would all be deleted \
          {direction}. {NOTHING_DONE} If the folder was emptied on purpose, go on with: \
-         {CONFIRM_DELETIONS}",
+         {CONFIRM_DELETIONS}={entries}",
         other_side(*direction)
     )]
     Emptied {
@@ -71,7 +72,7 @@ pub enum Halt {
     /// Many files would be deleted.
     #[error(
         "{deletions} of {files} files would be deleted {direction}{}. {NOTHING_DONE} If they were \
-         deleted on purpose, go on with: {CONFIRM_DELETIONS}",
+         deleted on purpose, go on with: {CONFIRM_DELETIONS}={deletions}",
         such_as(examples)
     )]
     Deletions {
@@ -88,7 +89,7 @@ pub enum Halt {
     #[error(
         "{changes} of {files} files would be replaced {direction} by another content{}. \
          {NOTHING_DONE} Look at some of them first, since this is also what malware does. If they \
-         are as they should be, go on with: {CONFIRM_CHANGES}",
+         are as they should be, go on with: {CONFIRM_CHANGES}={changes}",
         such_as(examples)
     )]
     Changes {
@@ -148,37 +149,39 @@ pub fn guard<B, L, R>(
         (Direction::Remote, push, local.children.is_empty()),
         (Direction::Local, pull, remote.children.is_empty()),
     ];
-    if !allow.deletions {
-        let entries = baseline.count();
-        for (direction, tally, emptied) in &sides {
-            if *emptied && entries >= EMPTIED_FROM_ENTRIES && tally.deletes_anything {
-                return Err(Halt::Emptied {
-                    direction: *direction,
-                    entries,
-                });
-            }
-        }
-        for (direction, tally, _) in &sides {
-            if too_many_deletions(tally.deleted.len(), files) {
-                return Err(Halt::Deletions {
-                    direction: *direction,
-                    deletions: tally.deleted.len(),
-                    files,
-                    examples: examples(&tally.deleted),
-                });
-            }
+    let entries = baseline.count();
+    for (direction, tally, emptied) in &sides {
+        if *emptied
+            && entries >= EMPTIED_FROM_ENTRIES
+            && tally.deletes_anything
+            && entries > allow.deletions
+        {
+            return Err(Halt::Emptied {
+                direction: *direction,
+                entries,
+            });
         }
     }
-    if !allow.changes {
-        for (direction, tally, _) in &sides {
-            if too_many_changes(tally.changed.len(), files) {
-                return Err(Halt::Changes {
-                    direction: *direction,
-                    changes: tally.changed.len(),
-                    files,
-                    examples: examples(&tally.changed),
-                });
-            }
+    for (direction, tally, _) in &sides {
+        let deletions = tally.deleted.len();
+        if too_many_deletions(deletions, files) && deletions > allow.deletions {
+            return Err(Halt::Deletions {
+                direction: *direction,
+                deletions,
+                files,
+                examples: examples(&tally.deleted),
+            });
+        }
+    }
+    for (direction, tally, _) in &sides {
+        let changes = tally.changed.len();
+        if too_many_changes(changes, files) && changes > allow.changes {
+            return Err(Halt::Changes {
+                direction: *direction,
+                changes,
+                files,
+                examples: examples(&tally.changed),
+            });
         }
     }
     Ok(())

@@ -141,23 +141,51 @@ fn everything_changed_at_once_is_asked_about() {
 
 #[test]
 fn what_was_confirmed_goes_through_and_nothing_else() {
-    let deletions = Allowances {
-        deletions: true,
-        changes: false,
+    let deletions = |deletions| Allowances {
+        deletions,
+        changes: 0,
     };
-    let changes = Allowances {
-        deletions: false,
-        changes: true,
+    let changes = |changes| Allowances {
+        deletions: 0,
+        changes,
     };
     let (before, none) = (files(0..200), Tree::default());
     let fewer = files(0..100);
     let other = files(1_000..1_200);
-    for after in [&none, &fewer] {
-        assert_eq!(halt_with(&before, after, &before, deletions), None);
-        assert!(halt_with(&before, after, &before, changes).is_some());
+    for (after, count) in [(&none, 200), (&fewer, 100)] {
+        for (local, remote) in [(after, &before), (&before, after)] {
+            let halt = |allow| halt_with(&before, local, remote, allow);
+            assert_eq!(halt(deletions(count)), None);
+            assert_eq!(halt(deletions(usize::MAX)), None);
+            // One more than was shown is another plan.
+            assert!(halt(deletions(count - 1)).is_some());
+            assert!(halt(changes(usize::MAX)).is_some());
+        }
     }
-    assert_eq!(halt_with(&before, &other, &before, changes), None);
-    assert!(halt_with(&before, &other, &before, deletions).is_some());
+    for (local, remote) in [(&other, &before), (&before, &other)] {
+        let halt = |allow| halt_with(&before, local, remote, allow);
+        assert_eq!(halt(changes(200)), None);
+        assert!(halt(changes(199)).is_some());
+        assert!(halt(deletions(usize::MAX)).is_some());
+    }
+}
+
+#[test]
+fn the_number_that_a_halt_names_is_the_one_that_lets_it_through() {
+    let before = files(0..200);
+    for after in [files(0..100), Tree::default(), files(1_000..1_200)] {
+        let halt = halt(&before, &after, &before).expect("a halt").to_string();
+        let number = |option: &str| {
+            let (_, number) = halt.split_once(option)?;
+            number.parse().ok()
+        };
+        let allow = Allowances {
+            deletions: number("raspbox sync --confirm-deletions=").unwrap_or(0),
+            changes: number("raspbox sync --confirm-changes=").unwrap_or(0),
+        };
+        assert_ne!(allow, Allowances::default(), "{halt}");
+        assert_eq!(halt_with(&before, &after, &before, allow), None, "{halt}");
+    }
 }
 
 #[test]
@@ -179,7 +207,7 @@ fn a_halt_says_what_would_happen_and_how_to_go_on() {
             "The synced folder on this computer is empty",
             "12 entries",
             "deleted on the appliance.",
-            "raspbox sync --confirm-deletions",
+            "raspbox sync --confirm-deletions=12",
         ],
     );
     check(
@@ -191,7 +219,7 @@ fn a_halt_says_what_would_happen_and_how_to_go_on() {
         },
         &[
             "30 of 40 files would be deleted on this computer (such as 'a' and 'b/c').",
-            "raspbox sync --confirm-deletions",
+            "raspbox sync --confirm-deletions=30",
         ],
     );
     check(
@@ -204,7 +232,7 @@ fn a_halt_says_what_would_happen_and_how_to_go_on() {
         &[
             "101 of 200 files",
             "(such as 'a')",
-            "raspbox sync --confirm-changes",
+            "raspbox sync --confirm-changes=101",
         ],
     );
     check(

@@ -11,7 +11,13 @@ use raspbox_core::guard::Allowances;
 pub(crate) fn run(pairs: &Pairs, args: &Sync) -> anyhow::Result<Exit> {
     let mut worst = Exit::InSync;
     let mut results = Vec::new();
-    for pair in pairs.chosen(args.folder.as_deref())? {
+    let chosen = pairs.chosen(args.folder.as_deref())?;
+    if chosen.len() > 1 && (args.confirm_deletions.is_some() || args.confirm_changes.is_some()) {
+        // What was shown was shown of one of them.
+        eprintln!("several folders are paired: say for which one this is confirmed");
+        return Ok(Exit::Usage);
+    }
+    for pair in chosen {
         let _lock = pairs.lock(&pair)?;
         let result = round(pairs, &pair, args);
         if !args.dry_run {
@@ -50,8 +56,8 @@ fn round(pairs: &Pairs, pair: &Pair, args: &Sync) -> Result<Summary, SyncError> 
     let options = Options {
         dry_run: args.dry_run,
         allow: Allowances {
-            deletions: args.confirm_deletions,
-            changes: args.confirm_changes,
+            deletions: confirmed(args.confirm_deletions),
+            changes: confirmed(args.confirm_changes),
         },
     };
     let mut display = Display::new("", args.json);
@@ -62,6 +68,11 @@ fn round(pairs: &Pairs, pair: &Pair, args: &Sync) -> Result<Summary, SyncError> 
     });
     display.round_over();
     result
+}
+
+/// How many an option lets through; without a number, any.
+fn confirmed(option: Option<Option<usize>>) -> usize {
+    option.map_or(0, |count| count.unwrap_or(usize::MAX))
 }
 
 fn show_unsyncable(summary: &Summary) {
