@@ -4,8 +4,8 @@
 //! (ARCHITECTURE.md says how).
 
 use crate::accounts::Account;
-use crate::download::{get_bytes, get_file, get_wants, result_bytes};
-use crate::feeds::{send_events, send_feed};
+use crate::download::{get_bytes, get_file, get_version, get_wants, history_bytes, result_bytes};
+use crate::feeds::{send_events, send_feed, send_tree_at};
 use crate::listing::{Facts, Row, rows};
 use crate::permissions::Permission;
 use crate::place::{self, Place};
@@ -13,6 +13,7 @@ use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
 use crate::upload::{put_commit, put_file, put_wants};
+use crate::versions;
 use async_trait::async_trait;
 use raspbox_protocol::RelPath;
 use raspbox_protocol::damage;
@@ -48,6 +49,7 @@ impl Backend {
         match self.place(path)? {
             Place::Entry(path) => Ok(path),
             Place::Top => Err(Trouble::unavailable("not the top folder")),
+            Place::Versions(_) => Err(Trouble::denied()),
             Place::Special(_) => Err(Trouble::unavailable("not raspbox's own files")),
         }
     }
@@ -68,6 +70,10 @@ impl Backend {
         match place {
             Place::Top => Ok(Facts(self.shared.store.stat(None)?)),
             Place::Entry(path) => Ok(Facts(self.shared.store.stat(Some(path))?)),
+            Place::Versions(path) => {
+                let stat = versions::stat(&self.shared.store, path.as_ref())?;
+                Ok(Facts(stat))
+            }
             Place::Special(_) => {
                 account.need(Permission::Read)?;
                 // Size and time mean nothing here; but it is there, and APPE to it begins at 0.
@@ -90,6 +96,7 @@ impl Backend {
         let listed = match place {
             Place::Top => self.shared.store.list(None),
             Place::Entry(path) => self.shared.store.list(Some(path)),
+            Place::Versions(path) => versions::list(&self.shared.store, path.as_ref()),
             Place::Special(_) => return Err(Trouble::unavailable("not a folder")),
         };
         match listed {
@@ -102,10 +109,12 @@ impl Backend {
     /// What LIST, NLST and STAT show: a folder's entries, or the one entry.
     fn folder_or_entry(&self, account: &Account, place: &Place) -> Answer<Vec<Row>> {
         let listed = self.folder(account, place);
-        let Place::Entry(path) = place else {
-            return listed;
+        let (path, stat) = match place {
+            Place::Entry(path) => (path, self.shared.store.stat(Some(path))),
+            Place::Versions(Some(path)) => (path, versions::stat(&self.shared.store, Some(path))),
+            Place::Top | Place::Versions(None) | Place::Special(_) => return listed,
         };
-        match self.shared.store.stat(Some(path)) {
+        match stat {
             Ok(stat @ (Stat::File { .. } | Stat::Symlink { .. }))
                 if account.permissions.has(Permission::List) =>
             {
@@ -132,7 +141,11 @@ impl Backend {
             Place::Entry(path) => {
                 return get_file(shared, session, transfer, (path, position), output).await;
             }
-            Place::Special(special) => *special,
+            Place::Versions(None) => return Err(Trouble::unavailable("a folder")),
+            Place::Versions(Some(path)) => {
+                return get_version(shared, session, transfer, (path, position), output).await;
+            }
+            Place::Special(special) => special,
         };
         account.need(Permission::List)?;
         match special {
@@ -141,19 +154,28 @@ impl Backend {
                 let info = shared.store.info(now, account.permissions.can_write())?;
                 get_bytes(transfer, info.to_string().as_bytes(), position, output).await
             }
+            Special::History(path) => {
+                let history = shared.store.history(path)?;
+                get_bytes(transfer, &history_bytes(history), position, output).await
+            }
+            Special::At(time) => send_tree_at(shared, transfer, *time, output).await,
             Special::Tree => Ok(send_feed(shared, transfer, None, true, output).await?.1),
-            Special::Changes(cursor) => Ok(send_feed(shared, transfer, Some(cursor), true, output)
-                .await?
-                .1),
-            Special::Events(cursor) => send_events(shared, session, transfer, cursor, output).await,
+            Special::Changes(cursor) => {
+                Ok(send_feed(shared, transfer, Some(*cursor), true, output)
+                    .await?
+                    .1)
+            }
+            Special::Events(cursor) => {
+                send_events(shared, session, transfer, *cursor, output).await
+            }
             Special::Result(id) => {
-                let outcomes = shared.store.outcome(id)?;
+                let outcomes = shared.store.outcome(*id)?;
                 let outcomes = outcomes.ok_or_else(|| Trouble::unavailable("no such commit"))?;
                 get_bytes(transfer, &result_bytes(outcomes), position, output).await
             }
             Special::Want(id) => {
                 let wants = session
-                    .wants(id)
+                    .wants(*id)
                     .ok_or_else(|| Trouble::unavailable("no such list"))?;
                 get_wants(shared, session, transfer, &wants, output).await
             }
@@ -176,8 +198,9 @@ impl Backend {
         let path = match place {
             Place::Top => return Err(Trouble::unavailable("a folder")),
             Place::Entry(path) => path,
+            Place::Versions(_) => return Err(Trouble::denied()),
             Place::Special(special) => {
-                let special = (*special, position);
+                let special = (special, position);
                 return self.take_special(account, transfer, special, input).await;
             }
         };
@@ -199,7 +222,7 @@ impl Backend {
         &self,
         account: &Account,
         transfer: &Transfer,
-        (special, position): (Special, u64),
+        (special, position): (&Special, u64),
         input: R,
     ) -> Answer<u64> {
         let (shared, session) = (&self.shared, &self.session);
@@ -207,17 +230,19 @@ impl Backend {
             return Err(Trouble::bad_request("a request has no middle to begin at"));
         }
         match special {
-            Special::Commit(id) => put_commit(shared, session, transfer, id, account, input).await,
+            Special::Commit(id) => put_commit(shared, session, transfer, *id, account, input).await,
             Special::Want(id) => {
                 account.need(Permission::Read)?;
                 account.need(Permission::List)?;
-                put_wants(session, transfer, id, input).await
+                put_wants(session, transfer, *id, input).await
             }
             Special::Info
             | Special::Tree
             | Special::Changes(_)
             | Special::Events(_)
             | Special::Result(_)
+            | Special::History(_)
+            | Special::At(_)
             | Special::Damaged => Err(Trouble::denied()),
         }
     }
@@ -246,7 +271,10 @@ impl StorageBackend<Account> for Backend {
         let looked = self.look(user, &place);
         let failed = match (&looked, place) {
             (Err(trouble), Place::Entry(path)) if !trouble.is_not_found() => Some(path),
-            (Ok(_) | Err(_), Place::Top | Place::Entry(_) | Place::Special(_)) => None,
+            (
+                Ok(_) | Err(_),
+                Place::Top | Place::Entry(_) | Place::Versions(_) | Place::Special(_),
+            ) => None,
         };
         // Who may not append needs no protection from a failed APPE.
         self.session
@@ -416,14 +444,21 @@ impl StorageBackend<Account> for Backend {
         let stat = match &place {
             Place::Top => self.shared.store.stat(None),
             Place::Entry(path) => self.shared.store.stat(Some(path)),
+            Place::Versions(path) => versions::stat(&self.shared.store, path.as_ref()),
             Place::Special(_) => return Err(Trouble::unavailable("not a folder").into()),
         };
         match (stat.map_err(Trouble::from)?, &place) {
             (Stat::Folder { .. }, _) => self.session.set_cwd(cwd),
-            (Stat::File { .. } | Stat::Symlink { .. }, Place::Entry(path)) => {
+            (
+                Stat::File { .. } | Stat::Symlink { .. },
+                Place::Entry(path) | Place::Versions(Some(path)),
+            ) => {
                 return Err(Trouble::from(StoreError::NotAFolder(path.clone())).into());
             }
-            (Stat::File { .. } | Stat::Symlink { .. }, Place::Top | Place::Special(_)) => {
+            (
+                Stat::File { .. } | Stat::Symlink { .. },
+                Place::Top | Place::Versions(None) | Place::Special(_),
+            ) => {
                 return Err(Trouble::local("the top is not a folder").into());
             }
         }

@@ -4,8 +4,10 @@ use crate::pipe::send_file;
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
+use crate::versions;
 use raspbox_protocol::RelPath;
 use raspbox_protocol::commit::{DATA, Outcome, Refusal, ResultFrame};
+use raspbox_protocol::history::{HistoryFrame, Past};
 use raspbox_protocol::want::{ContentFrame, Want};
 use raspbox_protocol::wire::{Frame, FrameWriter, to_bytes};
 use raspbox_store::{Store, StoreError, VersionReader};
@@ -21,7 +23,33 @@ pub(crate) async fn get_file<W: AsyncWrite + Unpin + ?Sized>(
     (path, position): (&RelPath, u64),
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let mut file = shared.store.read(path)?.into_std();
+    let file = shared.store.read(path)?.into_std();
+    send_from(session, transfer, file, (path, position), output).await
+}
+
+/// Sends a version from a position on; it stands at this path of the tree of versions.
+pub(crate) async fn get_version<W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Arc<Shared>,
+    session: &Session,
+    transfer: &Transfer,
+    (path, position): (&RelPath, u64),
+    output: &mut W,
+) -> Result<u64, Trouble> {
+    let file = match versions::find(&shared.store, Some(path))? {
+        versions::Found::File(file) => shared.store.read_kept(&file)?,
+        versions::Found::Folder => return Err(StoreError::NotAFile(path.clone()).into()),
+    };
+    let file = file.ok_or_else(|| StoreError::NotFound(path.clone()))?;
+    send_from(session, transfer, file.into_std(), (path, position), output).await
+}
+
+async fn send_from<W: AsyncWrite + Unpin + ?Sized>(
+    session: &Session,
+    transfer: &Transfer,
+    mut file: std::fs::File,
+    (path, position): (&RelPath, u64),
+    output: &mut W,
+) -> Result<u64, Trouble> {
     if position > 0 {
         let failed = |error: io::Error| Trouble::local(format!("{path}: {error}"));
         if position > file.metadata().map_err(failed)?.len() {
@@ -47,6 +75,12 @@ pub(crate) async fn get_bytes<W: AsyncWrite + Unpin + ?Sized>(
     let rest = &bytes[start..];
     transfer.io(output.write_all(rest)).await?;
     Ok(rest.len() as u64)
+}
+
+/// A path's history as a stream of frames.
+pub(crate) fn history_bytes(history: Vec<Past>) -> Vec<u8> {
+    let history = history.into_iter().map(HistoryFrame::Past);
+    to_bytes(&history.chain([HistoryFrame::End]).collect::<Vec<_>>())
 }
 
 /// The outcomes of a commit as a stream of frames.

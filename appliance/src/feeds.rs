@@ -1,13 +1,13 @@
-//! The streams that the store makes on a thread of its own: tree, changes and events.
+//! The streams that the store makes on a thread of its own: trees, changes and events.
 
 use crate::pipe::{Sender, channel};
 use crate::reply::Trouble;
 use crate::session::{Phase, Session, Transfer};
 use crate::shared::Shared;
-use raspbox_protocol::Cursor;
 use raspbox_protocol::feed::{BEAT_INTERVAL, FeedFrame};
 use raspbox_protocol::wire::{FrameWriter, to_bytes};
-use raspbox_store::FeedError;
+use raspbox_protocol::{Cursor, Mtime};
+use raspbox_store::{FeedError, Store};
 use std::io::{self, Write};
 use std::sync::Arc;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -24,6 +24,34 @@ pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
     with_head: bool,
     output: &mut W,
 ) -> Result<(Cursor, u64), Trouble> {
+    let make = move |store: &Store, batch: &mut Batch| {
+        store.feed(since, &mut |frame| match frame {
+            FeedFrame::Head { .. } if !with_head => Ok(()),
+            frame => batch.add(&frame),
+        })
+    };
+    send_made(shared, transfer, make, output).await
+}
+
+/// Sends the tree as it was; returns the bytes.
+pub(crate) async fn send_tree_at<W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Arc<Shared>,
+    transfer: &Transfer,
+    at: Mtime,
+    output: &mut W,
+) -> Result<u64, Trouble> {
+    let make =
+        move |store: &Store, batch: &mut Batch| store.tree_at(at, &mut |frame| batch.add(&frame));
+    Ok(send_made(shared, transfer, make, output).await?.1)
+}
+
+/// Sends what the store makes on a thread of its own; returns what that came to, and the bytes.
+async fn send_made<T: Send + 'static, W: AsyncWrite + Unpin + ?Sized>(
+    shared: &Arc<Shared>,
+    transfer: &Transfer,
+    make: impl FnOnce(&Store, &mut Batch) -> Result<T, FeedError> + Send + 'static,
+    output: &mut W,
+) -> Result<(T, u64), Trouble> {
     let (to_socket, mut from_store) = channel::<Vec<u8>>();
     let store = shared.store.clone();
     let making = shared.main.spawn_blocking(move || {
@@ -31,12 +59,9 @@ pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
             bytes: Vec::new(),
             to_socket,
         };
-        let mark = store.feed(since, &mut |frame| match frame {
-            FeedFrame::Head { .. } if !with_head => Ok(()),
-            frame => batch.add(&frame),
-        })?;
+        let made = make(&store, &mut batch)?;
         batch.send().map_err(FeedError::Sink)?;
-        Ok(mark)
+        Ok(made)
     });
     let mut bytes = 0;
     let mut sent = Ok(());
@@ -49,7 +74,7 @@ pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
     }
     // Lets a store that has more to send fail, and so end.
     drop(from_store);
-    let made: Result<Cursor, FeedError> = match making.await {
+    let made: Result<T, FeedError> = match making.await {
         Ok(made) => made,
         Err(error) => return Err(Trouble::local(error.to_string())),
     };

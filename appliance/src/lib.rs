@@ -33,3 +33,4 @@ mod tls;
 mod upload;
 mod users;
 mod verbs;
+mod versions;

@@ -64,7 +64,7 @@ impl Permissions {
     /// Whether an account may do this operation of a commit.
     pub(crate) fn allow(self, op: &Op) -> bool {
         self.has(match op {
-            Op::Put { .. } | Op::Symlink { .. } => Permission::Write,
+            Op::Put { .. } | Op::Restore { .. } | Op::Symlink { .. } => Permission::Write,
             Op::MakeFolder { .. } => Permission::MakeFolder,
             Op::Delete { .. } => Permission::Delete,
             Op::Move { .. } => Permission::Rename,

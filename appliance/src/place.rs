@@ -10,6 +10,8 @@ pub(crate) enum Place {
     Top,
     /// Something below it.
     Entry(RelPath),
+    /// The tree of versions, or something in it ([`crate::versions`]).
+    Versions(Option<RelPath>),
     /// One of the files through which clients and appliance talk.
     Special(Special),
 }
@@ -40,6 +42,12 @@ impl Place {
         let names = names(cwd, path)?;
         if names.is_empty() {
             return Ok(Place::Top);
+        }
+        if let [first, second, rest @ ..] = &names[..]
+            && format!("/{first}/{second}") == special::VERSIONS
+        {
+            let path = (!rest.is_empty()).then(|| RelPath::parse(&rest.join("/")));
+            return Ok(Place::Versions(path.transpose()?));
         }
         let joined = names.join("/");
         // Special::parse knows the exact spelling; every other one is refused by RelPath.
@@ -136,11 +144,35 @@ mod tests {
         };
         check("/", "/.raspbox", none());
         check("/", "/.raspbox/journal.sqlite", none());
-        check("/", "/.raspbox/../.raspbox/versions", none());
+        check("/", "/.raspbox/../.raspbox/versionss", none());
         let reserved = || Err(PlaceError::Name(PathError::Reserved));
         check("/", "/.RASPBOX/info", reserved());
         check("/", "/.Raspbox", reserved());
         check("/", "/.raspboxed", entry(".raspboxed"));
+    }
+
+    #[test]
+    fn versions_are_found_by_their_path() {
+        let versions = |path: Option<&str>| {
+            Ok(Place::Versions(
+                path.map(|path| RelPath::parse(path).unwrap()),
+            ))
+        };
+        check("/", "/.raspbox/versions", versions(None));
+        check("/.raspbox", "versions/", versions(None));
+        check("/.raspbox/versions", "a/b c", versions(Some("a/b c")));
+        check("/.raspbox/versions/a", "..", versions(None));
+        check("/.raspbox/versions", "../../a", entry("a"));
+        check(
+            "/",
+            "/.raspbox/versions/.raspbox/journal.db",
+            Err(PlaceError::Name(PathError::Reserved)),
+        );
+        check(
+            "/",
+            "/.raspbox/versions/../../..",
+            Err(PlaceError::AboveTop),
+        );
     }
 
     #[test]

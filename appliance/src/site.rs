@@ -38,6 +38,7 @@ enum Rbx<'a> {
     Pair(&'a str),
     Unpair,
     Result(RequestId),
+    Clock,
 }
 
 #[async_trait]
@@ -63,12 +64,18 @@ type Answer = Result<Reply, Trouble>;
 
 fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     let Some(command) = parse_rbx(arguments) else {
-        return Ok(syntax("RBX VERSION | PAIR <name> | UNPAIR | RESULT <id>"));
+        return Ok(syntax(
+            "RBX VERSION | PAIR <name> | UNPAIR | RESULT <id> | CLOCK",
+        ));
     };
     match command {
         Rbx::Version => Ok(okay(format!("raspbox {PROTOCOL_VERSION}"))),
         Rbx::Pair(name) => pair(backend, account, name),
         Rbx::Unpair => unpair(backend, account),
+        Rbx::Clock => {
+            account.need(Permission::List)?;
+            Ok(okay(backend.shared.store.clock()?.to_string()))
+        }
         Rbx::Result(id) => {
             account.need(Permission::List)?;
             match backend.shared.store.summary(id)? {
@@ -86,6 +93,7 @@ fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
         "VERSION" if rest.is_empty() => Some(Rbx::Version),
         "PAIR" if !rest.is_empty() => Some(Rbx::Pair(rest)),
         "UNPAIR" if rest.is_empty() => Some(Rbx::Unpair),
+        "CLOCK" if rest.is_empty() => Some(Rbx::Clock),
         "RESULT" => Some(Rbx::Result(rest.parse().ok()?)),
         _ => None,
     }
@@ -218,12 +226,14 @@ mod tests {
             Some(Rbx::Pair("Ann's laptop"))
         );
         assert_eq!(parse_rbx("UNPAIR"), Some(Rbx::Unpair));
+        assert_eq!(parse_rbx("clock"), Some(Rbx::Clock));
         assert_eq!(parse_rbx(&format!("RESULT {id}")), Some(Rbx::Result(id)));
         for bad in [
             "",
             "PAIR",
             "PAIR ",
             "UNPAIR x",
+            "CLOCK x",
             "RESULT",
             "RESULT 12",
             "EVIL",

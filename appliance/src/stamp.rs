@@ -21,6 +21,15 @@ pub(crate) fn parse_stamp(text: &str) -> Option<Mtime> {
     good.then(|| Mtime::from_parts(((days * 24 + hour) * 60 + minute) * 60 + second, 0))
 }
 
+/// A time in UTC as part of a file's name, to the second: `2026-11-20T18.03.11Z`.
+pub(crate) fn print_time(time: Mtime) -> String {
+    let (secs, _) = time.parts();
+    let (days, rest) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
+    let (year, month, day) = date_of(days);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}.{minute:02}.{second:02}Z")
+}
+
 fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
@@ -45,9 +54,28 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
+/// The date of a day, the reverse of [`days_since_1970`] (from the same source).
+fn date_of(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{days_of, days_since_1970, parse_stamp};
+    use super::{date_of, days_of, days_since_1970, parse_stamp, print_time};
     use raspbox_protocol::Mtime;
 
     #[test]
@@ -94,6 +122,24 @@ mod tests {
                     expect += 1;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn times_are_printed() {
+        let check = |secs, expected| assert_eq!(print_time(Mtime::from_parts(secs, 5)), expected);
+        check(0, "1970-01-01T00.00.00Z");
+        check(-1, "1969-12-31T23.59.59Z");
+        check(1_000_000_000, "2001-09-09T01.46.40Z");
+        check(951_782_399, "2000-02-28T23.59.59Z");
+        check(951_782_400, "2000-02-29T00.00.00Z");
+    }
+
+    #[test]
+    fn days_are_dates_and_back() {
+        for days in -110_000..110_000 {
+            let (year, month, day) = date_of(days);
+            assert_eq!(days_since_1970(year, month, day), days);
         }
     }
 }

@@ -83,6 +83,16 @@ pub enum Op {
         /// The new executable bit.
         executable: bool,
     },
+    /// As [`Op::Put`], with a content that the appliance has: of a version that it keeps, or of
+    /// another file. Nothing of it travels; the appliance copies it and checks its hash.
+    Restore {
+        /// Where.
+        path: RelPath,
+        /// What it replaces.
+        expect: Expect,
+        /// What it will be.
+        file: File,
+    },
 }
 
 /// One message of a commit.
@@ -149,6 +159,7 @@ const DELETE: u8 = 4;
 const MOVE: u8 = 5;
 const SET_META: u8 = 6;
 const PATCH_RESERVED: u8 = 7;
+const RESTORE: u8 = 8;
 /// The kind of [`CommitFrame::Data`], for writing content without copying it.
 pub const DATA: u8 = 16;
 const END: u8 = 17;
@@ -237,6 +248,12 @@ fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
             out.push(u8::from(*executable));
             SET_META
         }
+        Op::Restore { path, expect, file } => {
+            put_text(out, path.as_str());
+            put_expect(out, *expect);
+            put_file(out, file);
+            RESTORE
+        }
     }
 }
 
@@ -269,6 +286,11 @@ fn op(kind: u8, bytes: &mut Payload<'_>) -> Result<Op, WireError> {
             expect: bytes.version()?,
             mtime: bytes.mtime()?,
             executable: bytes.flag("executable bit")?,
+        },
+        RESTORE => Op::Restore {
+            path: bytes.path()?,
+            expect: expect(bytes)?,
+            file: file(bytes)?,
         },
         // Kind 7 is kept for an operation that changes parts of a file.
         PATCH_RESERVED => return Err(WireError::Kind(PATCH_RESERVED)),

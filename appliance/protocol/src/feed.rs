@@ -1,6 +1,8 @@
 //! What the appliance tells of its tree: `tree`, `changes/<cursor>` and `events/<cursor>`.
 //!
-//! All three are the same stream. `tree` begins with [`FeedFrame::Head`] with `whole` set, has
+//! `at/<time>` is the tree as it was: the same stream as `tree`.
+//!
+//! All are the same stream. `tree` begins with [`FeedFrame::Head`] with `whole` set, has
 //! every entry once in the order of [`RelPath`], and ends with a [`FeedFrame::Mark`]. `changes`
 //! begins with `whole` unset, has the present state of every path that changed after the cursor
 //! (an entry, or [`FeedFrame::Gone`]), and ends with a mark. `events` is `changes` that never ends:
@@ -120,7 +122,7 @@ const FILE: u8 = 0;
 const FOLDER: u8 = 1;
 const SYMLINK: u8 = 2;
 
-fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     match entry {
         Entry::File(file) => {
             out.push(FILE);
@@ -134,7 +136,7 @@ fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     }
 }
 
-fn entry(bytes: &mut Payload<'_>) -> Result<Entry, WireError> {
+pub(crate) fn entry(bytes: &mut Payload<'_>) -> Result<Entry, WireError> {
     match bytes.byte()? {
         FILE => Ok(Entry::File(file(bytes)?)),
         FOLDER => Ok(Entry::Folder),

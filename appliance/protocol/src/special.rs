@@ -1,6 +1,6 @@
 //! The names of the files through which clients and appliance talk, and the SITE command's words.
 
-use crate::{Cursor, Version};
+use crate::{Cursor, Mtime, RelPath, Version};
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,7 +11,7 @@ pub const ROOT: &str = "/.raspbox";
 pub const SITE: &str = "RBX";
 
 /// A special file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Special {
     /// [`crate::info::Info`], to retrieve.
     Info,
@@ -29,6 +29,24 @@ pub enum Special {
     Want(RequestId),
     /// What is known to be damaged ([`crate::damage`]), to retrieve.
     Damaged,
+    /// What a path was before, as [`crate::history`], to retrieve.
+    History(RelPath),
+    /// The whole tree as it was then as a [`crate::feed`], to retrieve: a time by the appliance's
+    /// clock.
+    At(Mtime),
+}
+
+/// The folder in which ordinary FTP clients find versions as files; see the appliance.
+pub const VERSIONS: &str = "/.raspbox/versions";
+
+/// The appliance's clock, as `SITE RBX CLOCK` tells it after the reply code. Times of a
+/// [`crate::history`] are by this clock, which never goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// What it shows.
+    pub now: Mtime,
+    /// From when on changes are known.
+    pub begun: Mtime,
 }
 
 /// A request's identity, made by the client at random: 32 hex digits.
@@ -77,7 +95,9 @@ impl Special {
 /// there step by step. There is nothing to list in them.
 #[must_use]
 pub fn is_folder(ftp_path: &str) -> bool {
-    let folders = ["", "/changes", "/events", "/commit", "/result", "/want"];
+    let folders = [
+        "", "/changes", "/events", "/commit", "/result", "/want", "/history", "/at",
+    ];
     ftp_path
         .strip_prefix(ROOT)
         .is_some_and(|rest| folders.contains(&rest))
@@ -102,6 +122,10 @@ impl FromStr for Special {
             ("commit", _) => id().map(Special::Commit),
             ("result", _) => id().map(Special::Result),
             ("want", _) => id().map(Special::Want),
+            ("history", Some(path)) => RelPath::parse(path)
+                .map(Special::History)
+                .map_err(|_| NoSuchSpecial),
+            ("at", Some(ns)) => time(ns).map(Special::At).ok_or(NoSuchSpecial),
             _ => Err(NoSuchSpecial),
         }
     }
@@ -118,8 +142,16 @@ impl fmt::Display for Special {
             Special::Commit(id) => write!(f, "{ROOT}/commit/{id}"),
             Special::Result(id) => write!(f, "{ROOT}/result/{id}"),
             Special::Want(id) => write!(f, "{ROOT}/want/{id}"),
+            Special::History(path) => write!(f, "{ROOT}/history/{path}"),
+            Special::At(time) => write!(f, "{ROOT}/at/{}", time.0),
         }
     }
+}
+
+/// Nanoseconds since 1970 in their one spelling.
+fn time(text: &str) -> Option<Mtime> {
+    let ns: i64 = text.parse().ok()?;
+    (ns.to_string() == text).then_some(Mtime(ns))
 }
 
 impl fmt::Display for RequestId {
@@ -164,10 +196,31 @@ impl FromStr for CommitSummary {
     }
 }
 
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "now {} begun {}", self.now.0, self.begun.0)
+    }
+}
+
+impl FromStr for Clock {
+    type Err = NoSuchSpecial;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchSpecial> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let ["now", now, "begun", begun] = words[..] else {
+            return Err(NoSuchSpecial);
+        };
+        Ok(Clock {
+            now: time(now).ok_or(NoSuchSpecial)?,
+            begun: time(begun).ok_or(NoSuchSpecial)?,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CommitSummary, NoSuchSpecial, RequestId, Special};
-    use crate::{Cursor, Epoch, Version};
+    use super::{Clock, CommitSummary, NoSuchSpecial, RequestId, Special};
+    use crate::{Cursor, Epoch, Mtime, RelPath, Version};
 
     #[test]
     fn every_special_file_prints_and_parses() {
@@ -185,6 +238,9 @@ mod tests {
             Special::Result(id),
             Special::Want(id),
             Special::Damaged,
+            Special::History(RelPath::parse("a/b c.txt").expect("good")),
+            Special::At(Mtime(1_234_567_890_123_456_789)),
+            Special::At(Mtime(-1)),
         ] {
             assert_eq!(Special::parse(&special.to_string()), Ok(Some(special)));
         }
@@ -205,6 +261,15 @@ mod tests {
             "/commit/1",
             "/tree/",
             "/../a",
+            "/history",
+            "/history/",
+            "/history/a//b",
+            "/history/../a",
+            "/at",
+            "/at/x",
+            "/at/01",
+            "/at/+1",
+            "/at/9223372036854775808",
         ] {
             assert_eq!(
                 Special::parse(&format!("/.raspbox{wrong}")),
@@ -243,5 +308,17 @@ mod tests {
             assert_eq!(summary.to_string().parse(), Ok(summary));
         }
         assert!("all 3 from".parse::<CommitSummary>().is_err());
+    }
+
+    #[test]
+    fn the_clock_prints_and_parses() {
+        let clock = Clock {
+            now: Mtime(5),
+            begun: Mtime(-5),
+        };
+        assert_eq!(clock.to_string().parse(), Ok(clock));
+        for bad in ["", "now 5", "now x begun 1", "begun 1 now 2"] {
+            assert!(bad.parse::<Clock>().is_err(), "{bad}");
+        }
     }
 }

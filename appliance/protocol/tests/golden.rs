@@ -3,6 +3,7 @@
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::damage::{self, Damage, DamageError, Place};
 use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::history::{Ended, HistoryFrame, How, Past};
 use raspbox_protocol::info::{DriveId, Holds, Info};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, Frame, FrameReader, to_bytes};
@@ -153,6 +154,15 @@ fn commits() {
         executable: false,
     };
     check(&CommitFrame::Op(meta), "060c016101010000000000000000");
+    let restore = Op::Restore {
+        path: path("a"),
+        expect: Expect::Version(Version(5)),
+        file: file(),
+    };
+    check(
+        &CommitFrame::Op(restore),
+        &format!("082f01610105ac02feffffffffffffff01{DD}"),
+    );
     check(&CommitFrame::Data(vec![7, 8]), "10020708");
     check(&CommitFrame::End { ops: 300 }, "1102ac02");
 }
@@ -197,6 +207,63 @@ fn wants_and_contents() {
         "0303090178",
     );
     check(&ContentFrame::End, "0400");
+}
+
+#[test]
+fn histories() {
+    let past = |number, ended| {
+        HistoryFrame::Past(Past {
+            number,
+            entry: Entry::Folder,
+            version: Version(200),
+            by: "me".into(),
+            since: Mtime(1),
+            ended,
+            kept: true,
+        })
+    };
+    let ended = |how| {
+        Some(Ended {
+            at: Mtime(2),
+            by: String::new(),
+            how,
+        })
+    };
+    let head = "01c801026d65010000000000000001";
+    check(&past(None, None), &format!("011100{head}00"));
+    let end = "01020000000000000000";
+    check(
+        &past(Some(300), ended(How::Replaced)),
+        &format!("011d01ac02{head}{end}00"),
+    );
+    check(
+        &past(Some(300), ended(How::Deleted)),
+        &format!("011d01ac02{head}{end}01"),
+    );
+    check(
+        &past(Some(300), ended(How::Moved(path("a")))),
+        &format!("011f01ac02{head}{end}020161"),
+    );
+    check(&HistoryFrame::End, "0200");
+}
+
+#[test]
+fn a_name_in_a_history_has_a_limit() {
+    let past = |by: String| {
+        to_bytes(&[HistoryFrame::Past(Past {
+            number: None,
+            entry: Entry::Folder,
+            version: Version(1),
+            by,
+            since: Mtime(1),
+            ended: None,
+            kept: true,
+        })])
+    };
+    let Some(HistoryFrame::Past(read)) = read(&past("é".repeat(200))) else {
+        panic!("it is read");
+    };
+    assert_eq!(read.by, "é".repeat(127), "cut at a whole character");
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl Inner {
         request: Option<RequestId>,
     ) -> Result<(Done, Vec<String>), StoreError> {
         let (mut failed, names) = self.prepare(db, changes)?;
-        let tx = Tx::begin(db)?;
+        let tx = self.begin(db)?;
         let mut batch = Batch {
             store: self,
             tx: &tx,
@@ -168,7 +168,7 @@ impl Inner {
         changes: &[Change],
     ) -> Result<(HashMap<usize, StoreError>, HashMap<usize, String>), StoreError> {
         let (mut failed, mut names) = (HashMap::new(), HashMap::new());
-        let tx = Tx::begin(db)?;
+        let tx = self.begin(db)?;
         let before = tx.seq();
         let mut folders = Folders::new(self);
         for (n, change) in changes.iter().enumerate() {

@@ -7,10 +7,10 @@ use crate::inner::Inner;
 use crate::model::By;
 use crate::staging::{Ready, Staged, set_executable};
 use raspbox_beneath::random_name;
-use raspbox_protocol::commit::{CommitFrame, OPS_MAX, Op, Outcome, Refusal, ResultFrame};
+use raspbox_protocol::commit::{CommitFrame, Expect, OPS_MAX, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::{FrameReader, ReadError};
-use raspbox_protocol::{File, Mtime};
+use raspbox_protocol::{File, Mtime, RelPath};
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 
@@ -175,7 +175,9 @@ impl Reading<'_> {
         }
         let disk = &self.store.disk;
         let why = match op {
-            Op::Put { path, file, .. } => disk.refuses_name(path).or(disk.refuses_size(file.size)),
+            Op::Put { path, file, .. } | Op::Restore { path, file, .. } => {
+                disk.refuses_name(path).or(disk.refuses_size(file.size))
+            }
             Op::Symlink { .. } if !disk.holds.symlinks => Some("it has no symlinks"),
             Op::Symlink { path, .. } | Op::MakeFolder { path } => disk.refuses_name(path),
             Op::Move { to, .. } => disk.refuses_name(to),
@@ -187,6 +189,12 @@ impl Reading<'_> {
     fn change(&self, op: Op) -> Result<Change, StoreError> {
         Ok(match op {
             Op::Put { .. } => unreachable!("a put has content to come first"),
+            Op::Restore { path, expect, file } => {
+                match crate::restore::stage_kept(self.store, &file)? {
+                    Ok(staged) => put(staged, path, expect, file)?,
+                    Err(refusal) => Change::Refused(refusal),
+                }
+            }
             Op::Symlink {
                 path,
                 expect,
@@ -269,19 +277,7 @@ impl Reading<'_> {
                 return Ok(());
             }
         };
-        let change = match finish(staged, Some(file.mtime), file.executable, false) {
-            Ok((ready, _)) => Change::Put {
-                path,
-                expected: expect.into(),
-                content: Content::File {
-                    file,
-                    keep_mode: false,
-                },
-                staged: ready.name,
-            },
-            Err(error) => Change::Refused(refusal_or_trouble(error)?),
-        };
-        self.changes.push(change);
+        self.changes.push(put(staged, path, expect, file)?);
         Ok(())
     }
 
@@ -325,6 +321,24 @@ impl Drop for Reading<'_> {
     }
 }
 
+/// The change that gives a staged content its name.
+fn put(staged: Staged, path: RelPath, expect: Expect, file: File) -> Result<Change, StoreError> {
+    Ok(
+        match finish(staged, Some(file.mtime), file.executable, false) {
+            Ok((ready, _)) => Change::Put {
+                path,
+                expected: expect.into(),
+                content: Content::File {
+                    file,
+                    keep_mode: false,
+                },
+                staged: ready.name,
+            },
+            Err(error) => Change::Refused(refusal_or_trouble(error)?),
+        },
+    )
+}
+
 /// Ends the writing of a staged file, and gives it what travels with the content. Returns the time
 /// that it has.
 pub(crate) fn finish(
@@ -356,7 +370,7 @@ pub(crate) fn finish(
 }
 
 /// What a failure to stage means: one operation is refused, or nothing goes any more.
-fn refusal_or_trouble(error: io::Error) -> Result<Refusal, StoreError> {
+pub(crate) fn refusal_or_trouble(error: io::Error) -> Result<Refusal, StoreError> {
     match StoreError::io("what was sent", error) {
         error @ StoreError::NotNow(_) => Err(error),
         error => Ok(Refusal::from(&error)),

@@ -126,7 +126,7 @@ pub(crate) fn count(db: &Connection) -> rusqlite::Result<(u64, u64)> {
 
 /// All of them, as many as can be told: files first, by path.
 pub(crate) fn all(db: &Connection) -> rusqlite::Result<Vec<Damage>> {
-    let sql = "SELECT damaged.path, damaged.digest, found, since_ns, version \
+    let sql = "SELECT damaged.path, damaged.digest, found, damaged.since_ns, version \
                FROM damaged LEFT JOIN entry ON entry.path = damaged.path \
                ORDER BY damaged.path = '', damaged.path, damaged.digest LIMIT ?";
     let mut statement = db.prepare_cached(sql)?;
@@ -196,6 +196,23 @@ impl Inner {
         Ok(self.snapshot(all)?)
     }
 
+    /// Marks a kept version whose content was just read and isn't what its name says; `found` is
+    /// `None` where it can't be read.
+    pub(crate) fn mark_kept(
+        &self,
+        digest: &Digest,
+        found: Option<&Digest>,
+    ) -> Result<(), StoreError> {
+        let writer = self.writer()?;
+        let tx = self.begin(&writer.db)?;
+        if !is_kept_marked(tx.db, digest)? {
+            mark_kept(&tx, digest, found)?;
+            tx.commit()?;
+            tracing::error!(expected = %digest, "damaged: a content that is kept as a version");
+        }
+        Ok(())
+    }
+
     /// Whether a file's content, which was just read and has another hash than its row says, is
     /// damaged, and if so marks it. `found` is `None` where it can't be read.
     ///
@@ -211,7 +228,7 @@ impl Inner {
             return Ok(false);
         };
         let writer = self.writer()?;
-        let tx = Tx::begin(&writer.db)?;
+        let tx = self.begin(&writer.db)?;
         if rows::get(tx.db, at)?.as_ref() != Some(row) {
             return Ok(false);
         }

@@ -2,7 +2,7 @@
 
 use crate::error::{FeedError, StoreError};
 use crate::inner::Inner;
-use crate::journal::{self, Tx, read_cursor, read_floor};
+use crate::journal::{self, read_cursor, read_floor};
 use crate::rows::{self, COLUMNS};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::{Cursor, Version};
@@ -45,7 +45,7 @@ impl Inner {
     /// it gets a new epoch.
     fn went_back(&self, since: Cursor) -> Result<(), StoreError> {
         let writer = self.writer()?;
-        let tx = Tx::begin(&writer.db)?;
+        let tx = self.begin(&writer.db)?;
         if read_cursor(tx.db)?.epoch == since.epoch && tx.seq() < since.seq {
             tracing::error!(seen = since.seq, seq = tx.seq(), "the journal went back");
             journal::renew_epoch(tx.db)?;

@@ -16,6 +16,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How many idle connections for reading are kept.
 const READERS_MAX: usize = 4;
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     cursor: Mutex<Cursor>,
     listener: Mutex<Option<Listener>>,
     steps: AtomicU32,
+    /// The newest time in the history when it was opened, and when that was.
+    opened: (i64, Instant),
     _lock: File,
 }
 
@@ -83,6 +86,10 @@ impl Inner {
             // What is staged may be something that was displaced, and nobody knows any more.
             own.set_staging_aside().map_err(cannot)?;
         }
+        let last = journal::last(&db).map_err(|source| OpenError::Journal {
+            path: own_path.clone(),
+            source,
+        })?;
         let inner = Inner {
             top: top_folder,
             own,
@@ -99,6 +106,7 @@ impl Inner {
             cursor: Mutex::new(cursor),
             listener: Mutex::default(),
             steps: AtomicU32::new(0),
+            opened: (last, Instant::now()),
             _lock: lock,
         };
         let mut writer = lock_anyway(&inner.writer);
@@ -157,6 +165,32 @@ impl Inner {
         Ok(())
     }
 
+    /// Begins a transaction.
+    pub(crate) fn begin<'c>(&self, db: &'c Connection) -> rusqlite::Result<Tx<'c>> {
+        Tx::begin(db, self.time_ns())
+    }
+
+    /// The time that the history believes: the system's, unless that is behind what was recorded.
+    ///
+    /// A Pi has no clock of its own. After a power cut the system's may be years behind until the
+    /// network sets it; then the history goes on from the newest time that it has, at a clock's pace.
+    pub(crate) fn time_ns(&self) -> i64 {
+        let ((last, opened), wall) = (self.opened, self.wall_ns());
+        if wall >= last {
+            return wall;
+        }
+        let since = i64::try_from(opened.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        last.saturating_add(since)
+    }
+
+    /// The system's clock.
+    pub(crate) fn wall_ns(&self) -> i64 {
+        match &self.faults.clock {
+            Some(clock) => clock.load(Ordering::Relaxed),
+            None => journal::now_ns(),
+        }
+    }
+
     pub(crate) fn cursor(&self) -> Cursor {
         *lock_anyway(&self.cursor)
     }
@@ -171,13 +205,20 @@ impl Inner {
 
     /// Fails with `ENOSPC` where `more` bytes would go below the floor, after trying to make room.
     pub(crate) fn check_space(&self, more: u64) -> io::Result<()> {
-        let need = self.options.floor_bytes.saturating_add(more);
-        if Space::of(&self.top)?.free_bytes >= need {
-            return Ok(());
+        match self.check_free(more) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {}
+            result => return result,
         }
+        let need = self.options.floor_bytes.saturating_add(more);
         if let Err(error) = self.make_room(need) {
             tracing::warn!(%error, "no room could be made");
         }
+        self.check_free(more)
+    }
+
+    /// The same without trying.
+    pub(crate) fn check_free(&self, more: u64) -> io::Result<()> {
+        let need = self.options.floor_bytes.saturating_add(more);
         if Space::of(&self.top)?.free_bytes >= need {
             Ok(())
         } else {

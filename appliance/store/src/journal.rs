@@ -41,16 +41,18 @@ CREATE TABLE entry (
     executable INTEGER NOT NULL, digest BLOB, target TEXT, version INTEGER NOT NULL,
     by TEXT NOT NULL,
     disk_mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
-    recorded_ns INTEGER NOT NULL
+    recorded_ns INTEGER NOT NULL, since_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX entry_version ON entry (version);
+CREATE INDEX entry_digest ON entry (digest) WHERE digest IS NOT NULL;
 CREATE TABLE tombstone (path TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX tombstone_version ON tombstone (version);
 CREATE TABLE displaced (
     id INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT, kind INTEGER NOT NULL, digest BLOB,
     size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, executable INTEGER NOT NULL, target TEXT,
-    version INTEGER NOT NULL, by TEXT NOT NULL, displaced_at_ns INTEGER NOT NULL,
-    displaced_by TEXT NOT NULL
+    version INTEGER NOT NULL, by TEXT NOT NULL, since_ns INTEGER NOT NULL,
+    displaced_at_ns INTEGER NOT NULL, displaced_by TEXT NOT NULL, how INTEGER NOT NULL,
+    moved_to TEXT
 );
 CREATE INDEX displaced_path ON displaced (path);
 CREATE INDEX displaced_digest ON displaced (digest);
@@ -147,7 +149,28 @@ pub(crate) fn renew_epoch(db: &Connection) -> rusqlite::Result<()> {
     set_meta(db, "epoch", raspbox_beneath::random().as_slice())
 }
 
-/// The appliance's clock, in nanoseconds since 1970. For display, and for the racy rule.
+/// What the history's clock shows: not earlier than what has happened, and earlier than what will.
+/// `time_ns` is the time that is believed.
+pub(crate) fn clock(db: &Connection, time_ns: i64) -> rusqlite::Result<i64> {
+    Ok(tick(time_ns, last(db)?) - 1)
+}
+
+/// The time of the newest change.
+pub(crate) fn last(db: &Connection) -> rusqlite::Result<i64> {
+    meta(db, "clock_ns")
+}
+
+/// The time of the next change: later than the last one, whatever clocks say.
+fn tick(time_ns: i64, last: i64) -> i64 {
+    time_ns.max(last.saturating_add(1))
+}
+
+/// When the history began, by its clock.
+pub(crate) fn begun(db: &Connection) -> rusqlite::Result<i64> {
+    meta(db, "begun_ns")
+}
+
+/// The system's clock, in nanoseconds since 1970. For the racy rule, and for the history's clock.
 pub(crate) fn now_ns() -> i64 {
     raspbox_beneath::now().0
 }
@@ -173,16 +196,21 @@ pub(crate) struct Tx<'c> {
     seq: Cell<u64>,
     buried: Cell<u32>,
     open: Cell<bool>,
+    time_ns: i64,
+    now_ns: Cell<Option<i64>>,
 }
 
 impl<'c> Tx<'c> {
-    pub(crate) fn begin(db: &'c Connection) -> rusqlite::Result<Tx<'c>> {
+    /// Begins one; `time_ns` is the time that is believed.
+    pub(crate) fn begin(db: &'c Connection, time_ns: i64) -> rusqlite::Result<Tx<'c>> {
         db.execute_batch("BEGIN IMMEDIATE")?;
         let tx = Tx {
             db,
             seq: Cell::new(0),
             buried: Cell::new(0),
             open: Cell::new(true),
+            time_ns,
+            now_ns: Cell::new(None),
         };
         tx.seq.set(read_cursor(db)?.seq);
         Ok(tx)
@@ -191,6 +219,17 @@ impl<'c> Tx<'c> {
     /// The number of the last change.
     pub(crate) fn seq(&self) -> u64 {
         self.seq.get()
+    }
+
+    /// The time of everything in it, by the history's clock: later than all before it.
+    pub(crate) fn now(&self) -> rusqlite::Result<i64> {
+        if let Some(now) = self.now_ns.get() {
+            return Ok(now);
+        }
+        let now = tick(self.time_ns, last(self.db)?);
+        set_meta(self.db, "clock_ns", now)?;
+        self.now_ns.set(Some(now));
+        Ok(now)
     }
 
     /// A new change's number.
@@ -250,7 +289,7 @@ pub(crate) fn prune_tombstones(db: &Connection, max: u32) -> rusqlite::Result<()
     Ok(())
 }
 
-fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Result<T> {
+pub(crate) fn meta<T: rusqlite::types::FromSql>(db: &Connection, key: &str) -> rusqlite::Result<T> {
     db.prepare_cached("SELECT value FROM meta WHERE key = ?")?
         .query_row([key], |row| row.get(0))
 }
@@ -307,12 +346,34 @@ fn make(db: &Connection, drive: DriveId) -> rusqlite::Result<()> {
     set_meta(db, "drive", drive.0.as_slice())?;
     set_meta(db, "seq", 0)?;
     set_meta(db, "floor_seq", 0)?;
+    let now = now_ns();
+    set_meta(db, "begun_ns", now)?;
+    set_meta(db, "clock_ns", now)?;
     renew_epoch(db)?;
     db.pragma_update(None, "user_version", FORMAT)?;
     db.execute_batch("COMMIT")
 }
 
+/// What a journal lacks that was made before there was a history, which begins now.
+const HISTORY: &str = "
+ALTER TABLE entry ADD COLUMN since_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE displaced ADD COLUMN since_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE displaced ADD COLUMN how INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE displaced ADD COLUMN moved_to TEXT;
+CREATE INDEX entry_digest ON entry (digest) WHERE digest IS NOT NULL;
+UPDATE displaced SET since_ns = displaced_at_ns;
+";
+
 fn adopt(db: &Connection, drive: DriveId) -> rusqlite::Result<()> {
+    if last(db).is_err() {
+        let tx = db.unchecked_transaction()?;
+        db.execute_batch(HISTORY)?;
+        let now = now_ns();
+        db.execute("UPDATE entry SET since_ns = ?", [now])?;
+        set_meta(db, "begun_ns", now)?;
+        set_meta(db, "clock_ns", now)?;
+        tx.commit()?;
+    }
     if meta::<Vec<u8>>(db, "drive")? != drive.0 {
         tracing::warn!(%drive, "the journal is of another drive, it gets a new epoch");
         let tx = db.unchecked_transaction()?;
@@ -366,7 +427,7 @@ mod tests {
     #[test]
     fn the_oldest_tombstones_are_forgotten_and_the_floor_says_so() {
         let db = journal();
-        let tx = Tx::begin(&db).expect("begin");
+        let tx = Tx::begin(&db, 1).expect("begin");
         for n in 0..5 {
             let gone = RelPath::parse(&format!("{n}")).expect("good");
             rows::bury(&tx, &gone, tx.next()).expect("buried");
@@ -402,11 +463,11 @@ mod tests {
     #[test]
     fn a_transaction_that_is_dropped_never_was() {
         let db = journal();
-        let tx = Tx::begin(&db).expect("begin");
+        let tx = Tx::begin(&db, 1).expect("begin");
         let gone = RelPath::parse("a").expect("good");
         rows::bury(&tx, &gone, tx.next()).expect("buried");
         drop(tx);
-        let tx = Tx::begin(&db).expect("begin again");
+        let tx = Tx::begin(&db, 1).expect("begin again");
         assert_eq!(
             (tx.seq(), rows::tombstone(&db, &gone).expect("none")),
             (0, None)

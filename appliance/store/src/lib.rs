@@ -18,6 +18,7 @@ mod commit;
 mod damage;
 mod error;
 mod feed;
+mod history;
 mod holds;
 mod inner;
 mod journal;
@@ -26,6 +27,7 @@ mod moves;
 mod perform;
 mod read;
 mod recover;
+mod restore;
 mod rows;
 mod scan;
 mod scrub;
@@ -45,8 +47,9 @@ use inner::Inner;
 use raspbox_protocol::commit::{Op, Outcome};
 use raspbox_protocol::damage::Damage;
 use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::history::Past;
 use raspbox_protocol::info::Info;
-use raspbox_protocol::special::{CommitSummary, RequestId};
+use raspbox_protocol::special::{Clock, CommitSummary, RequestId};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Cursor, Digest, File, Mtime, PROTOCOL_VERSION, RelPath, Version};
 use std::io::{self, Read};
@@ -343,6 +346,54 @@ impl Store {
         send: &mut dyn FnMut(FeedFrame) -> io::Result<()>,
     ) -> Result<Cursor, FeedError> {
         self.0.feed(since, send)
+    }
+
+    /// The history's clock: see [`Clock`].
+    pub fn clock(&self) -> Result<Clock, StoreError> {
+        self.0.clock()
+    }
+
+    /// What stands at a path and what stood there before, the newest first.
+    pub fn history(&self, path: &RelPath) -> Result<Vec<Past>, StoreError> {
+        self.0.history(path)
+    }
+
+    /// One version of a path, by its number in the history.
+    pub fn version(&self, path: &RelPath, number: u64) -> Result<Option<Past>, StoreError> {
+        self.0.version(path, number)
+    }
+
+    /// Opens a content that is kept, or that some file has. Nobody has looked whether it rotted:
+    /// whoever needs to know hashes it.
+    pub fn read_kept(&self, file: &File) -> Result<Option<raspbox_beneath::File>, StoreError> {
+        let sources = self.0.sources(&file.digest, file.size)?;
+        Ok(sources.into_iter().next().map(|source| source.file))
+    }
+
+    /// The names in a folder (`None`: the top) at or below which there are versions of files, each
+    /// with the time of one.
+    pub fn displaced_in(
+        &self,
+        folder: Option<&RelPath>,
+    ) -> Result<Vec<(String, Mtime)>, StoreError> {
+        self.0.displaced_in(folder)
+    }
+
+    /// Whether there are versions of files at or below a path.
+    pub fn has_displaced(&self, path: &RelPath) -> Result<bool, StoreError> {
+        self.0.has_displaced(path)
+    }
+
+    /// Sends the whole tree as it was at a time of [`Store::clock`], like [`Store::feed`].
+    ///
+    /// # Errors
+    /// [`FeedError::Expired`] for a time before the history begins.
+    pub fn tree_at(
+        &self,
+        at: Mtime,
+        send: &mut dyn FnMut(FeedFrame) -> io::Result<()>,
+    ) -> Result<(), FeedError> {
+        self.0.tree_at(at, send)
     }
 
     /// Makes one change, again where somebody wrote at the same time by other means.

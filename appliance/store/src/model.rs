@@ -25,6 +25,8 @@ pub struct Faults {
     pub fat: bool,
     /// Can't read what is at this path when it scans.
     pub unreadable: Option<String>,
+    /// The system's clock, in nanoseconds since 1970, for the history.
+    pub clock: Option<std::sync::Arc<std::sync::atomic::AtomicI64>>,
 }
 
 /// Who changes something, for the journal: a device's name, or a user's.

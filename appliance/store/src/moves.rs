@@ -4,6 +4,7 @@ use crate::apply::{Batch, Stop};
 use crate::beneath::{Folder, Onto};
 use crate::change::{Expected, check_expected};
 use crate::error::StoreError;
+use crate::history::{self, End};
 use crate::perform::{broken, cannot_exchange, refused};
 use crate::rows::{self, Row};
 use raspbox_protocol::{Entry, RelPath, Version};
@@ -50,11 +51,13 @@ impl Batch<'_> {
         self.store.step();
         let look = self.stands(&to_folder, to)?;
         let version = self.tx.next();
+        history::displace_tree(self.tx, from, End::Moved(to), self.by)?;
         rows::move_tree(self.tx, from, to, version, self.by)?;
         if row.entry == Entry::Folder {
             self.folders.forget();
         } else {
             let moved = Row {
+                since_ns: self.tx.now()?,
                 version,
                 by: self.by.to_owned(),
                 ..row
@@ -114,7 +117,7 @@ impl Batch<'_> {
                     let away = from_folder.rename(from.name(), staging, aside, Onto::Nothing);
                     away.map_err(|e| broken(from, e))?;
                     store.step();
-                    return self.displace(aside, to, there);
+                    return self.displace(aside, to, there, End::Replaced);
                 }
                 Err(error) if cannot_exchange(&error) => {}
                 Err(error) => return Err(refused(to, error)),
@@ -131,7 +134,7 @@ impl Batch<'_> {
             return Err(refused(from, error));
         }
         store.step();
-        self.displace(aside, to, there)
+        self.displace(aside, to, there, End::Replaced)
     }
 
     /// Checks that everything that moves has a legal path afterwards.

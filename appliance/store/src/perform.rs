@@ -9,6 +9,7 @@ use crate::beneath::{Folder, Look, Onto};
 use crate::change::{Change, Content, Expected, Only, PutPlan, check_expected, plan_put};
 use crate::damage;
 use crate::error::StoreError;
+use crate::history::{self, End};
 use crate::rows::{self, Row};
 use crate::staging::set_executable;
 use nix::libc;
@@ -87,7 +88,8 @@ impl Batch<'_> {
         self.store.step();
         let look = self.stands(&folder, path)?;
         let version = self.tx.next();
-        let row = Row::new(entry, version, self.by, before.as_ref().unwrap_or(&look));
+        let look_before = before.as_ref().unwrap_or(&look);
+        let row = Row::new(self.tx, entry, version, self.by, look_before)?;
         if let Some(digest) = row.digest()
             && damage::unmark(self.tx, Some(path), &digest)?
         {
@@ -119,7 +121,7 @@ impl Batch<'_> {
                         back.map_err(|e| broken(path, e))?;
                         return Err(StoreError::Changed(path.clone()).into());
                     }
-                    return self.displace(staged, path, row);
+                    return self.displace(staged, path, row, End::Replaced);
                 }
                 Err(error) if cannot_exchange(&error) => {}
                 Err(error) => return Err(refused(path, error)),
@@ -134,7 +136,7 @@ impl Batch<'_> {
             return Err(refused(path, error));
         }
         store.step();
-        self.displace(&old, path, row)
+        self.displace(&old, path, row, End::Replaced)
     }
 
     fn make_folder(&mut self, path: &RelPath, expected: Expected) -> Result<Version, Stop> {
@@ -156,7 +158,7 @@ impl Batch<'_> {
         self.store.step();
         let look = self.stands(&folder, path)?;
         let version = self.tx.next();
-        let row = Row::new(Entry::Folder, version, self.by, &look);
+        let row = Row::new(self.tx, Entry::Folder, version, self.by, &look)?;
         rows::put(self.tx, path, &row)?;
         self.touch(path, folder);
         Ok(version)
@@ -196,11 +198,12 @@ impl Batch<'_> {
                 result => result.map_err(|e| refused(path, e))?,
             }
             self.folders.forget();
+            history::displace_tree(self.tx, path, End::Deleted, self.by)?;
         } else {
             let aside = aside.ok_or_else(|| StoreError::Changed(path.clone()))?;
             self.take_away(path, &folder, aside, &row)?;
             self.store.step();
-            self.displace(aside, path, &row)?;
+            self.displace(aside, path, &row, End::Deleted)?;
         }
         self.store.step();
         let version = self.tx.next();
@@ -252,8 +255,14 @@ impl Batch<'_> {
         file.sync_all().map_err(trouble)?;
         let look = Look::of(&file).map_err(trouble)?;
         let version = self.tx.next();
-        let row = Row::new(Entry::File(new), version, self.by, &look);
-        rows::put(self.tx, path, &row)?;
+        let mut new_row = Row::new(self.tx, Entry::File(new), version, self.by, &look)?;
+        if new.executable == old.executable {
+            // A touch is no edit.
+            new_row.since_ns = row.since_ns;
+        } else {
+            history::displace(self.tx, Some(path), &row, End::Replaced, self.by)?;
+        }
+        rows::put(self.tx, path, &new_row)?;
         Ok(version)
     }
 
@@ -286,17 +295,24 @@ impl Batch<'_> {
     }
 
     /// Keeps what was displaced as a version.
-    pub(crate) fn displace(&mut self, staged: &str, path: &RelPath, row: &Row) -> Result<(), Stop> {
+    pub(crate) fn displace(
+        &mut self,
+        staged: &str,
+        path: &RelPath,
+        row: &Row,
+        end: End<'_>,
+    ) -> Result<(), Stop> {
         if !damage::is_marked(self.tx.db, path, row)? {
-            return self.keep(staged, path, row);
+            return self.keep(staged, path, row, end);
         }
         // Its row says what it should be; it is kept as what it is.
         let as_it_is = damage::as_it_is(self.store, staged, row);
         let Some(as_it_is) = as_it_is.map_err(|e| broken(path, e))? else {
             let aside = self.store.keep_unreadable(staged);
-            return aside.map_err(|e| broken(path, e));
+            aside.map_err(|e| broken(path, e))?;
+            return Ok(history::displace(self.tx, Some(path), row, end, self.by)?);
         };
-        self.keep(staged, path, &as_it_is)?;
+        self.keep(staged, path, &as_it_is, end)?;
         if let Some(digest) = as_it_is
             .digest()
             .filter(|found| row.digest() != Some(*found))
@@ -306,7 +322,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn keep(&mut self, staged: &str, path: &RelPath, row: &Row) -> Result<(), Stop> {
+    fn keep(&mut self, staged: &str, path: &RelPath, row: &Row, end: End<'_>) -> Result<(), Stop> {
         let left = self
             .store
             .keep(staged, &row.entry)
@@ -318,7 +334,7 @@ impl Batch<'_> {
             damage::unmark(self.tx, None, &digest)?;
         }
         self.kept.extend(row.digest().filter(|_| !left));
-        Ok(rows::displace(self.tx, Some(path), row, self.by)?)
+        Ok(history::displace(self.tx, Some(path), row, end, self.by)?)
     }
 
     /// Renames to a name at which nothing may stand.

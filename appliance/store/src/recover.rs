@@ -13,10 +13,11 @@
 //! | something else | present | done: it is what was displaced, and is kept as a version |
 //!
 //! Then the scan journals what is found. Where a row's content isn't under its path any more but is
-//! kept, the scan notes it as a version ([`Inner::note_kept`]).
+//! kept, the scan's note of it makes it a version ([`Inner::note_past`]).
 
 use crate::beneath::{Folder, Kind, Look, Onto, is_absent};
 use crate::error::StoreError;
+use crate::history::{self, End};
 use crate::inner::{Inner, Writer};
 use crate::journal::Tx;
 use crate::perform::old_name;
@@ -28,7 +29,7 @@ use std::io;
 impl Inner {
     /// At opening: settles what was interrupted, removes what is left over and scans the tree.
     pub(crate) fn recover(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let tx = Tx::begin(&writer.db)?;
+        let tx = self.begin(&writer.db)?;
         self.settle_intents(&tx)?;
         self.scan_all(&tx)?;
         self.adopt_kept(&tx)?;
@@ -46,7 +47,7 @@ impl Inner {
 
     /// The same while the store is in use: others are staging files, so leftovers stay.
     pub(crate) fn settle(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let tx = Tx::begin(&writer.db)?;
+        let tx = self.begin(&writer.db)?;
         self.settle_intents(&tx)?;
         self.scan_all(&tx)?;
         rows::clear_intents(&tx)?;
@@ -115,11 +116,13 @@ impl Inner {
                 entry: entry.clone(),
                 version: Version(0),
                 by: String::new(),
+                since_ns: tx.now()?,
                 print: crate::beneath::Fingerprint::default(),
                 recorded_ns: 0,
             },
         };
-        rows::displace(tx, Some(&intent.path), &row, "")?;
+        // Its name is taken, or its folder is gone.
+        history::displace(tx, Some(&intent.path), &row, End::Replaced, "")?;
         self.keep(staged, &entry).map_err(trouble)?;
         tracing::warn!(path = %intent.path, "a displaced content was kept as a version");
         Ok(())

@@ -1,4 +1,4 @@
-//! The journal's tables: entries, tombstones, versions, intents and outcomes.
+//! The journal's tables: entries, tombstones, intents and outcomes.
 
 use crate::beneath::{Fingerprint, Kind, Look};
 use crate::damage;
@@ -14,6 +14,8 @@ pub(crate) struct Row {
     pub(crate) entry: Entry,
     pub(crate) version: Version,
     pub(crate) by: String,
+    /// From when on it stands there, by the history's clock.
+    pub(crate) since_ns: i64,
     pub(crate) print: Fingerprint,
     pub(crate) recorded_ns: i64,
 }
@@ -37,14 +39,21 @@ const RACY_NS: u64 = 2_000_000_000;
 
 impl Row {
     /// A row for what was just made.
-    pub(crate) fn new(entry: Entry, version: Version, by: &str, look: &Look) -> Row {
-        Row {
+    pub(crate) fn new(
+        tx: &Tx<'_>,
+        entry: Entry,
+        version: Version,
+        by: &str,
+        look: &Look,
+    ) -> rusqlite::Result<Row> {
+        Ok(Row {
             entry,
             version,
             by: by.into(),
+            since_ns: tx.now()?,
             print: look.print,
             recorded_ns: now_ns(),
-        }
+        })
     }
 
     /// The row of what was just given its name, with the fingerprint that it has there. Where what
@@ -113,7 +122,7 @@ const SYMLINK: i64 = 2;
 
 /// The columns that make a [`Row`], in the order that [`row`] takes them.
 pub(crate) const COLUMNS: &str = "path, kind, size, mtime_ns, executable, digest, target, version, \
-     by, disk_mtime_ns, ctime_ns, inode, recorded_ns";
+     by, disk_mtime_ns, ctime_ns, inode, recorded_ns, since_ns";
 
 /// The row of a path.
 pub(crate) fn get(db: &Connection, at: &RelPath) -> rusqlite::Result<Option<Row>> {
@@ -155,8 +164,15 @@ pub(crate) fn page(
 /// Writes a path's row; what was absent there isn't any more.
 pub(crate) fn put(tx: &Tx<'_>, at: &RelPath, row: &Row) -> rusqlite::Result<()> {
     let key = key(at);
-    let (kind, size, mtime, executable, digest, target) = columns(&row.entry);
-    let sql = "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let Columns {
+        kind,
+        size,
+        mtime,
+        executable,
+        digest,
+        target,
+    } = columns(&row.entry);
+    let sql = "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     tx.db.prepare_cached(sql)?.execute(params![
         key,
         kind,
@@ -171,6 +187,7 @@ pub(crate) fn put(tx: &Tx<'_>, at: &RelPath, row: &Row) -> rusqlite::Result<()> 
         row.print.ctime_ns,
         row.print.inode.cast_signed(),
         row.recorded_ns,
+        row.since_ns,
     ])?;
     tx.db
         .prepare_cached("DELETE FROM tombstone WHERE path = ?")?
@@ -230,11 +247,19 @@ pub(crate) fn move_tree(
         .execute([key(to)])?;
     // `substr` counts characters from 1.
     let rest = i64::try_from(own.chars().count()).unwrap_or(i64::MAX) + 1;
-    let sql = "UPDATE entry SET path = ? || substr(path, ?), version = ?, by = ? \
+    let sql = "UPDATE entry SET path = ? || substr(path, ?), version = ?, by = ?, since_ns = ? \
                WHERE path = ? OR (path >= ? AND path < ?)";
-    tx.db
-        .prepare_cached(sql)?
-        .execute(params![key(to), rest, number, by, own, low, high])?;
+    let since = tx.now()?;
+    tx.db.prepare_cached(sql)?.execute(params![
+        key(to),
+        rest,
+        number,
+        by,
+        since,
+        own,
+        low,
+        high
+    ])?;
     let (to_own, (to_low, to_high)) = (key(to), range(to));
     damage::forget(tx, &to_own, &to_low, &to_high)?;
     tx.db
@@ -258,45 +283,6 @@ pub(crate) fn tombstone(db: &Connection, at: &RelPath) -> rusqlite::Result<Optio
         .query_row([key(at)], |row| row.get::<_, i64>(0))
         .optional()
         .map(|found| found.map(|version| Version(version.cast_unsigned())))
-}
-
-/// Notes that what a row says was displaced, and is kept (or is a symlink, which the row keeps).
-/// `at` is `None` where nobody knows any more where it stood.
-pub(crate) fn displace(
-    tx: &Tx<'_>,
-    at: Option<&RelPath>,
-    row: &Row,
-    by: &str,
-) -> rusqlite::Result<()> {
-    let (kind, size, mtime, executable, digest, target) = columns(&row.entry);
-    let sql = "INSERT INTO displaced (path, kind, digest, size, mtime_ns, executable, target, \
-               version, by, displaced_at_ns, displaced_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    tx.db.prepare_cached(sql)?.execute(params![
-        at.map(key),
-        kind,
-        digest,
-        size,
-        mtime,
-        executable,
-        target,
-        row.version.0.cast_signed(),
-        row.by,
-        now_ns(),
-        by,
-    ])?;
-    Ok(())
-}
-
-/// Whether some version needs this content.
-pub(crate) fn is_displaced(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
-    db.prepare_cached("SELECT 1 FROM displaced WHERE digest = ? LIMIT 1")?
-        .exists([digest.as_bytes().as_slice()])
-}
-
-/// Whether this version of this path is noted already.
-pub(crate) fn is_displaced_at(db: &Connection, at: &RelPath, row: &Row) -> rusqlite::Result<bool> {
-    db.prepare_cached("SELECT 1 FROM displaced WHERE path = ? AND version = ? LIMIT 1")?
-        .exists(params![key(at), row.version.0.cast_signed()])
 }
 
 /// Notes what is about to be displaced.
@@ -374,12 +360,29 @@ pub(crate) fn result(db: &Connection, id: RequestId) -> rusqlite::Result<Option<
 
 /// Makes a row from [`COLUMNS`].
 pub(crate) fn row(sql: &SqlRow<'_>) -> rusqlite::Result<(RelPath, Row)> {
-    let size = sql.get::<_, i64>(2)?.cast_unsigned();
+    let row = Row {
+        entry: entry(sql)?,
+        version: Version(sql.get::<_, i64>(7)?.cast_unsigned()),
+        by: sql.get(8)?,
+        print: Fingerprint {
+            size: sql.get::<_, i64>(2)?.cast_unsigned(),
+            mtime_ns: sql.get(9)?,
+            ctime_ns: sql.get(10)?,
+            inode: sql.get::<_, i64>(11)?.cast_unsigned(),
+        },
+        recorded_ns: sql.get(12)?,
+        since_ns: sql.get(13)?,
+    };
+    Ok((path(sql.get_ref(0)?.as_str()?)?, row))
+}
+
+/// Makes an entry from the first seven of [`COLUMNS`].
+pub(crate) fn entry(sql: &SqlRow<'_>) -> rusqlite::Result<Entry> {
     let wrong = || rusqlite::Error::IntegralValueOutOfRange(1, 0);
-    let entry = match sql.get::<_, i64>(1)? {
+    Ok(match sql.get::<_, i64>(1)? {
         FILE => Entry::File(File {
             digest: Digest::from_bytes(sql.get(5)?),
-            size,
+            size: sql.get::<_, i64>(2)?.cast_unsigned(),
             mtime: Mtime(sql.get(3)?),
             executable: sql.get(4)?,
         }),
@@ -389,41 +392,48 @@ pub(crate) fn row(sql: &SqlRow<'_>) -> rusqlite::Result<(RelPath, Row)> {
             Entry::Symlink(LinkTarget::parse(target).map_err(|_| wrong())?)
         }
         _ => return Err(wrong()),
-    };
-    let row = Row {
-        entry,
-        version: Version(sql.get::<_, i64>(7)?.cast_unsigned()),
-        by: sql.get(8)?,
-        print: Fingerprint {
-            size,
-            mtime_ns: sql.get(9)?,
-            ctime_ns: sql.get(10)?,
-            inode: sql.get::<_, i64>(11)?.cast_unsigned(),
-        },
-        recorded_ns: sql.get(12)?,
-    };
-    Ok((path(sql.get_ref(0)?.as_str()?)?, row))
+    })
 }
 
 /// The keys of what is in a folder: from the first up to the last exclusive.
-fn range(folder: &RelPath) -> (String, String) {
+pub(crate) fn range(folder: &RelPath) -> (String, String) {
     let key = key(folder);
     (format!("{key}\u{1}"), format!("{key}\u{2}"))
 }
 
-type Columns<'a> = (i64, i64, i64, bool, Option<&'a [u8]>, Option<&'a str>);
+/// An entry as the tables have it.
+pub(crate) struct Columns<'a> {
+    pub(crate) kind: i64,
+    pub(crate) size: i64,
+    pub(crate) mtime: i64,
+    pub(crate) executable: bool,
+    pub(crate) digest: Option<&'a [u8]>,
+    pub(crate) target: Option<&'a str>,
+}
 
-fn columns(entry: &Entry) -> Columns<'_> {
+pub(crate) fn columns(entry: &Entry) -> Columns<'_> {
+    let none = Columns {
+        kind: FOLDER,
+        size: 0,
+        mtime: 0,
+        executable: false,
+        digest: None,
+        target: None,
+    };
     match entry {
-        Entry::File(file) => (
-            FILE,
-            file.size.cast_signed(),
-            file.mtime.0,
-            file.executable,
-            Some(file.digest.as_bytes().as_slice()),
-            None,
-        ),
-        Entry::Folder => (FOLDER, 0, 0, false, None, None),
-        Entry::Symlink(target) => (SYMLINK, 0, 0, false, None, Some(target.as_str())),
+        Entry::File(file) => Columns {
+            kind: FILE,
+            size: file.size.cast_signed(),
+            mtime: file.mtime.0,
+            executable: file.executable,
+            digest: Some(file.digest.as_bytes().as_slice()),
+            target: None,
+        },
+        Entry::Folder => none,
+        Entry::Symlink(target) => Columns {
+            kind: SYMLINK,
+            target: Some(target.as_str()),
+            ..none
+        },
     }
 }

@@ -7,6 +7,7 @@
 use crate::beneath::{Folder, Kind, Look, is_absent};
 use crate::damage;
 use crate::error::StoreError;
+use crate::history::End;
 use crate::inner::Inner;
 use crate::journal::{Tx, now_ns};
 use crate::rows::{self, Row};
@@ -181,12 +182,14 @@ impl Scan<'_> {
             file.executable =
                 matches!(&row, Some(Row { entry: Entry::File(f), .. }) if f.executable);
         }
+        let mut since = None;
         let new = match row {
             Some(row) if row.entry.same_content(&entry) => {
                 if let Some(digest) = row.digest() {
                     // Read just now, and good.
                     damage::unmark(self.tx, Some(path), &digest)?;
                 }
+                since = Some(row.since_ns);
                 if row.print.mtime_ns == look.print.mtime_ns || !matches!(entry, Entry::File(_)) {
                     // Nothing that a client would see. From now on the row is trusted.
                     let row = Row {
@@ -199,21 +202,23 @@ impl Scan<'_> {
                 entry
             }
             Some(row) => {
-                self.store.note_kept(self.tx, path, &row)?;
+                self.store.note_past(self.tx, path, &row, End::Replaced)?;
                 entry
             }
             None => entry,
         };
         let version = self.tx.next();
         tracing::info!(%path, seq = version.0, "changed by other means");
-        rows::put(self.tx, path, &Row::new(new, version, OTHER_MEANS, &look))?;
+        let mut row = Row::new(self.tx, new, version, OTHER_MEANS, &look)?;
+        row.since_ns = since.unwrap_or(row.since_ns);
+        rows::put(self.tx, path, &row)?;
         Ok(self.changed()?)
     }
 
     /// Buries all rows that come before a path (`None`: all that are left).
     fn gone_before(&mut self, path: Option<&RelPath>) -> Result<(), StoreError> {
         while let Some((gone, row)) = self.rows.take_before(path)? {
-            self.store.note_kept(self.tx, &gone, &row)?;
+            self.store.note_past(self.tx, &gone, &row, End::Deleted)?;
             let version = self.tx.next();
             tracing::info!(path = %gone, seq = version.0, "gone by other means");
             rows::bury(self.tx, &gone, version)?;

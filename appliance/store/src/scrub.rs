@@ -237,16 +237,7 @@ impl Pass {
             return Ok(true);
         }
         self.tally.damaged += 1;
-        let known = self
-            .store
-            .snapshot(|db| damage::is_kept_marked(db, digest))?;
-        if !known {
-            let writer = self.store.writer()?;
-            let tx = Tx::begin(&writer.db)?;
-            damage::mark_kept(&tx, digest, found.as_ref())?;
-            tx.commit()?;
-            tracing::error!(expected = %digest, "damaged: a content that is kept as a version");
-        }
+        self.store.mark_kept(digest, found.as_ref())?;
         Ok(true)
     }
 
@@ -329,7 +320,7 @@ impl Pass {
         note: impl FnOnce(&Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), StoreError> {
         let writer = self.store.writer()?;
-        let tx = Tx::begin(&writer.db)?;
+        let tx = self.store.begin(&writer.db)?;
         note(&tx)?;
         for (path, row) in self.settled.drain(..) {
             if rows::get(tx.db, &path)?.as_ref() == Some(&row) {

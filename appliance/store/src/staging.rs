@@ -40,6 +40,7 @@ pub struct Staged {
     file: Option<File>,
     hasher: Hasher,
     looked_at_bytes: Option<u64>,
+    spares_versions: bool,
 }
 
 /// A staged content that is whole. Nothing removes it by itself any more, since under its name there
@@ -129,7 +130,14 @@ impl Staged {
             file: Some(file),
             hasher: Hasher::new(),
             looked_at_bytes: None,
+            spares_versions: false,
         })
+    }
+
+    /// The same, but no version is let go for it.
+    pub(crate) fn sparing_versions(mut self) -> Staged {
+        self.spares_versions = true;
+        self
     }
 
     /// How many bytes were written.
@@ -188,8 +196,12 @@ impl Write for Staged {
             .looked_at_bytes
             .is_none_or(|at| len - at >= LOOK_EVERY_BYTES)
         {
-            self.store
-                .check_space(LOOK_EVERY_BYTES.min(piece.len() as u64))?;
+            let more = LOOK_EVERY_BYTES.min(piece.len() as u64);
+            if self.spares_versions {
+                self.store.check_free(more)?;
+            } else {
+                self.store.check_space(more)?;
+            }
             self.looked_at_bytes = Some(len);
         }
         let file = self.file.as_mut().expect("it is taken by `finish` only");

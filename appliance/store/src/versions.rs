@@ -3,9 +3,10 @@
 use crate::beneath::{Onto, is_absent};
 use crate::damage;
 use crate::error::StoreError;
+use crate::history::{self, End};
 use crate::inner::{Inner, Writer};
 use crate::journal::Tx;
-use crate::rows::{self, Row};
+use crate::rows::Row;
 use crate::staging::digest_of;
 use raspbox_beneath::unreadable;
 use raspbox_protocol::{Digest, Entry, RelPath};
@@ -63,23 +64,18 @@ impl Inner {
         aside.sync()
     }
 
-    /// Notes a row that doesn't stand under its path any more as a version, where its content is
-    /// kept though nobody noted why: a crash came between the two.
-    pub(crate) fn note_kept(
+    /// Notes that what a row says was found not to stand there any more. Where its content is kept
+    /// (a crash came before it could be noted) that makes it a version; else it is at least known
+    /// that something stood there.
+    pub(crate) fn note_past(
         &self,
         tx: &Tx<'_>,
         path: &RelPath,
         row: &Row,
+        end: End<'_>,
     ) -> Result<(), StoreError> {
-        let Entry::File(file) = &row.entry else {
-            return Ok(());
-        };
-        let kept = self
-            .own
-            .keeps(&file.digest, file.size)
-            .map_err(|e| StoreError::io(path, e))?;
-        if kept && !rows::is_displaced_at(tx.db, path, row)? {
-            rows::displace(tx, Some(path), row, "")?;
+        if !history::is_displaced_at(tx.db, path, row)? {
+            history::displace(tx, Some(path), row, end, "")?;
         }
         Ok(())
     }
@@ -98,7 +94,7 @@ impl Inner {
                 let Ok(digest) = name.parse::<Digest>() else {
                     continue;
                 };
-                if rows::is_displaced(tx.db, &digest)? {
+                if history::is_displaced(tx.db, &digest)? {
                     continue;
                 }
                 if let Some(look) = shelf.look(&name).map_err(trouble)? {
@@ -109,8 +105,8 @@ impl Inner {
                         mtime: look.mtime,
                         executable: look.executable,
                     });
-                    let row = Row::new(entry, raspbox_protocol::Version(0), "", &look);
-                    rows::displace(tx, None, &row, "")?;
+                    let row = Row::new(tx, entry, raspbox_protocol::Version(0), "", &look)?;
+                    history::displace(tx, None, &row, End::Replaced, "")?;
                 }
             }
         }
@@ -146,7 +142,7 @@ impl Inner {
 
     /// Forgets the oldest version. Returns whether there was one.
     fn let_go_of_oldest(&self, writer: &mut Writer) -> Result<bool, StoreError> {
-        let tx = Tx::begin(&writer.db)?;
+        let tx = self.begin(&writer.db)?;
         let sql = "SELECT id, digest, path FROM displaced ORDER BY id LIMIT 1";
         let oldest: Option<(i64, Option<[u8; 32]>, Option<String>)> = tx
             .db
@@ -161,7 +157,7 @@ impl Inner {
             .execute([id])?;
         let digest = digest.map(Digest::from_bytes);
         let unneeded = match digest {
-            Some(digest) if !rows::is_displaced(tx.db, &digest)? => Some(digest),
+            Some(digest) if !history::is_displaced(tx.db, &digest)? => Some(digest),
             Some(_) | None => None,
         };
         if let Some(digest) = &unneeded {

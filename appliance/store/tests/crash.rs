@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Box, Faults, by, delete, id, link, mkdir, mv, path, put, stream};
-use raspbox_protocol::commit::{CommitFrame, Expect, Outcome};
+use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome};
 use raspbox_protocol::{Digest, Entry, Version};
 use raspbox_store::Store;
 use std::collections::BTreeSet;
@@ -41,14 +41,10 @@ fn contents(my: &Box) -> BTreeSet<Digest> {
             Entry::File(file) => Some(file.digest),
             Entry::Folder | Entry::Symlink(_) => None,
         });
-    let kept = my.versions().into_iter().filter_map(|(_, digest)| digest);
-    let kept = kept.inspect(|digest| {
-        let name = digest.to_string();
-        let file = my.at(&format!(".raspbox/versions/{}/{name}", &name[..2]));
-        let content = std::fs::read(file).expect("what is noted is kept");
-        assert_eq!(Digest::of(&content), *digest, "kept under its own hash");
-    });
-    files.chain(kept).collect()
+    my.check_history();
+    let mut all: BTreeSet<Digest> = files.collect();
+    all.extend(my.kept());
+    all
 }
 
 /// Stops `act` at every step; returns how many there are.
@@ -219,6 +215,50 @@ fn deleting() {
             let there = my.on_disk("b").is_some();
             assert!(there || my.keeps("b", "old b"));
             assert!(stopped || !there);
+        },
+    );
+}
+
+#[test]
+fn restoring() {
+    let versions = {
+        let my = Box::new();
+        fill(&my);
+        (my.put("a", "new a").expect("put"), my.version("d/c"))
+    };
+    let restore = |at: &str, expect, content: &str| {
+        common::op(Op::Restore {
+            path: path(at),
+            expect,
+            file: common::file(content),
+        })
+    };
+    let ops = || {
+        [
+            restore("a", Expect::Version(versions.0), "old a"),
+            restore("b", Expect::Absent, "old b"),
+            // From a file that stands somewhere.
+            restore("copy", Expect::Absent, "old f"),
+            // To where something else stands.
+            restore("d/c", Expect::Version(versions.1), "old a"),
+        ]
+    };
+    everywhere_with_modes(
+        &["a", "d/c", "d/e/f", "same"],
+        |my| {
+            my.put("a", "new a").expect("put");
+            my.store().delete_file(&path("b"), &by()).expect("delete");
+            run(my, &ops());
+        },
+        |my, stopped| {
+            content_is_one_of(my, "a", &["old a", "new a"]);
+            content_is_one_of(my, "d/c", &["old c", "old a"]);
+            if !stopped {
+                content_is_one_of(my, "a", &["old a"]);
+                content_is_one_of(my, "b", &["old b"]);
+                content_is_one_of(my, "copy", &["old f"]);
+                assert!(my.keeps("a", "new a") && my.keeps("d/c", "old c"));
+            }
         },
     );
 }

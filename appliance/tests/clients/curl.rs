@@ -197,6 +197,41 @@ fn curl_shows_what_clients_and_appliance_say() {
 }
 
 #[test]
+fn curl_looks_through_the_versions() {
+    check("curl", |bench| {
+        let content = noise(3, 300_000);
+        bench.write("old", &content);
+        for file in ["old", "old", "new"] {
+            bench.write("new", b"new");
+            curl(
+                bench,
+                &["-T", file, "--ftp-create-dirs", &url(bench, "d d/a b.txt")],
+            )
+            .ok();
+        }
+        let folder = ".raspbox/versions/d d/a b.txt/";
+        let names = curl(bench, &["--list-only", &url(bench, folder)])
+            .ok()
+            .lines();
+        assert_eq!(names.len(), 2, "{names:?}");
+        for method in ["multicwd", "nocwd", "singlecwd"] {
+            let file = url(bench, &format!("{folder}{}", names[1]));
+            let back = curl(bench, &["--ftp-method", method, &file]).ok();
+            assert!(back.out == content, "{method}");
+        }
+        let list = curl(bench, &[&url(bench, ".raspbox/versions/")])
+            .ok()
+            .text();
+        assert!(
+            list.starts_with('d') && list.trim_end().ends_with(" d d"),
+            "{list}"
+        );
+        let file = url(bench, &format!("{folder}{}", names[0]));
+        curl(bench, &["-T", "new", &file]).failed();
+    });
+}
+
+#[test]
 fn curl_reads_and_sets_times_modes_and_sizes() {
     check("curl", |bench| {
         bench.serve("a b", b"hello");

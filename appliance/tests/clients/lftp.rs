@@ -230,3 +230,36 @@ fn lftp_deletes_nothing_for_a_source_that_is_not_there() {
         assert_eq!(bench.read("here/a"), b"kept");
     });
 }
+
+#[test]
+fn lftp_looks_through_the_versions() {
+    check("lftp", |bench| {
+        let content = noise(5, 300_000);
+        bench.write("a.txt", &content);
+        bench.write("new", b"new");
+        lftp(
+            bench,
+            "mkdir d\ncd d\nput a.txt\nput new -o a.txt\nrm a.txt",
+        )
+        .ok();
+        let said = lftp(bench, "cd /.raspbox/versions/d/a.txt\ncls -1").ok();
+        let names = said.lines();
+        assert_eq!(names.len(), 2, "{names:?}");
+        let get = |name: &str| {
+            format!(
+                "cd /.raspbox/versions/d/a.txt\nget {} -o back",
+                quoted(name)
+            )
+        };
+        lftp(bench, &get(&names[0])).ok();
+        assert!(bench.read("back") == content);
+        // All at once, as a person without our client would.
+        lftp(bench, "mirror /.raspbox/versions/d all").ok();
+        assert_eq!(tree(&bench.path("all")).len(), 2);
+        lftp(
+            bench,
+            &format!("rm /.raspbox/versions/d/a.txt/{}", quoted(&names[0])),
+        )
+        .failed();
+    });
+}

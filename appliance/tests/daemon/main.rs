@@ -14,3 +14,4 @@ mod permissions;
 mod scrub;
 mod special;
 mod stop;
+mod versions;

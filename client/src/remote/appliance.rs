@@ -176,7 +176,7 @@ impl<C: Control> Remote for ApplianceOver<C> {
 
     fn events(&self, since: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
         let mut connection = C::open(&self.endpoint)?;
-        match connection.transfer(&retrieve(Special::Events(since)), 0)? {
+        match connection.transfer(&retrieve(&Special::Events(since)), 0)? {
             Ok(stream) => {
                 stream.set_read_timeout(EVENTS_TIMEOUT)?;
                 let frames = FrameReader::new(BufReader::with_capacity(16 << 10, stream));
@@ -211,7 +211,7 @@ fn text<C: Control>(
     special: Special,
     max_bytes: usize,
 ) -> Result<Result<String, super::connection::Reply>, RemoteError> {
-    let mut stream = match connection.transfer(&retrieve(special), 0)? {
+    let mut stream = match connection.transfer(&retrieve(&special), 0)? {
         Ok(stream) => stream,
         Err(reply) => return Ok(Err(reply)),
     };
@@ -257,7 +257,7 @@ pub(super) fn same_version<C: Control>(connection: &C, version: u32) -> Result<(
     )))
 }
 
-fn retrieve(special: Special) -> String {
+fn retrieve(special: &Special) -> String {
     format!("RETR {special}")
 }
 
@@ -267,7 +267,7 @@ fn request_id() -> RequestId {
 
 /// `None` where the appliance doesn't know the file (any more).
 fn feed<C: Control>(connection: &mut C, special: Special) -> Result<Option<Feed>, RemoteError> {
-    let mut stream = match connection.transfer(&retrieve(special), 0)? {
+    let mut stream = match connection.transfer(&retrieve(&special), 0)? {
         Ok(stream) => stream,
         Err(reply) if reply.code == 550 => return Ok(None),
         Err(reply) => return Err(connection.trouble(&reply)),
@@ -364,7 +364,7 @@ fn outcomes<C: Control>(
             None => Err(connection.nonsense(odd("versions out of range"))),
         };
     }
-    let mut stream = match connection.transfer(&retrieve(Special::Result(id)), 0)? {
+    let mut stream = match connection.transfer(&retrieve(&Special::Result(id)), 0)? {
         Ok(stream) => stream,
         Err(reply) => return Err(connection.trouble(&reply)),
     };
@@ -396,7 +396,7 @@ fn fetch<C: Control>(
     if !reply.is_done() {
         return Err(connection.trouble(&reply));
     }
-    let mut stream = match connection.transfer(&retrieve(special), 0)? {
+    let mut stream = match connection.transfer(&retrieve(&special), 0)? {
         Ok(stream) => stream,
         Err(reply) => return Err(connection.trouble(&reply)),
     };

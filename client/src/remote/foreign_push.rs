@@ -92,6 +92,9 @@ fn apply(
             mtime,
             executable: _,
         } => set_meta(session, path, *expect, *mtime, memory)?,
+        Op::Restore { .. } => Err(Refusal::Failed(
+            "an ordinary FTP server keeps no versions".into(),
+        )),
     };
     Ok(match done {
         Ok(version) => Outcome::Done(version),

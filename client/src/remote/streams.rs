@@ -95,7 +95,8 @@ pub(super) fn write_commit(
             | Op::MakeFolder { .. }
             | Op::Delete { .. }
             | Op::Move { .. }
-            | Op::SetMeta { .. } => None,
+            | Op::SetMeta { .. }
+            | Op::Restore { .. } => None,
         };
         let content = match content {
             Some((Err(error), _)) if !draft.fixed => {

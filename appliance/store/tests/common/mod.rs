@@ -7,7 +7,7 @@ use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
 use raspbox_store::{By, FeedError, OpenError, Options, Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -230,6 +230,80 @@ impl Box {
             ))
         });
         rows.expect("rows").map(|row| row.expect("a row")).collect()
+    }
+
+    /// The contents that are kept, each under its own hash.
+    pub fn kept(&self) -> BTreeSet<Digest> {
+        let mut kept = BTreeSet::new();
+        for shelf in std::fs::read_dir(self.at(".raspbox/versions")).expect("versions") {
+            for file in std::fs::read_dir(shelf.expect("a shelf").path()).expect("a shelf") {
+                let file = file.expect("a file").path();
+                let digest = Digest::of(&std::fs::read(&file).expect("content"));
+                let name = file.file_name().and_then(|name| name.to_str());
+                assert_eq!(name, Some(&*digest.to_string()), "kept under its own hash");
+                kept.insert(digest);
+            }
+        }
+        kept
+    }
+
+    /// What the history says can be had is there; what is kept, it knows of; and at every moment
+    /// something stands where it says so.
+    pub fn check_history(&self) {
+        let versions = self.versions();
+        let noted: BTreeSet<Digest> = versions.iter().filter_map(|(_, digest)| *digest).collect();
+        for digest in self.kept() {
+            assert!(noted.contains(&digest), "{digest} is kept and nobody knows");
+        }
+        let paths: BTreeSet<&str> = versions.iter().filter_map(|(p, _)| p.as_deref()).collect();
+        for at in paths {
+            let mut later: Option<Mtime> = None;
+            for past in self.store().history(&path(at)).expect("a history") {
+                if let Some(ended) = &past.ended {
+                    assert!(past.since <= ended.at, "{at}: {past:?}");
+                    assert!(
+                        later.is_none_or(|later| ended.at <= later),
+                        "{at}: {past:?}"
+                    );
+                }
+                later = Some(past.since);
+                if let (Entry::File(file), true) = (&past.entry, past.kept) {
+                    let open = self.store().read_kept(file).expect("an answer");
+                    let open = open.expect("it can be had").into_std();
+                    let text = std::io::read_to_string(open);
+                    let digest = Digest::of(text.expect("it can be read").as_bytes());
+                    assert_eq!(digest, file.digest, "{at}: {past:?}");
+                }
+            }
+        }
+        assert_eq!(self.tree_at(self.now()), self.entries(), "the tree now");
+    }
+
+    /// The history's clock.
+    pub fn now(&self) -> Mtime {
+        self.store().clock().expect("a clock").now
+    }
+
+    /// The tree without its versions.
+    pub fn entries(&self) -> BTreeMap<RelPath, Entry> {
+        let tree = self.tree().into_iter();
+        tree.map(|(path, (entry, _))| (path, entry)).collect()
+    }
+
+    /// The tree as it was.
+    pub fn tree_at(&self, at: Mtime) -> BTreeMap<RelPath, Entry> {
+        let mut tree = BTreeMap::new();
+        let mut last: Option<RelPath> = None;
+        let mut take = |frame| {
+            if let FeedFrame::Entry { path, entry, .. } = frame {
+                assert!(last.as_ref().is_none_or(|last| *last < path), "in order");
+                last = Some(path.clone());
+                tree.insert(path, entry);
+            }
+            Ok(())
+        };
+        self.store().tree_at(at, &mut take).expect("a tree");
+        tree
     }
 
     /// Whether this content of this path is a version that can be had.
