@@ -22,7 +22,7 @@ pub fn canonical(path: &Path) -> io::Result<PathBuf> {
 pub fn make_folders(path: &Path) -> io::Result<()> {
     #[cfg(feature = "sim")]
     if let Some((disk, below)) = crate::sim::mounts::find(path) {
-        return crate::sim::vfs_folders(&disk, &below);
+        return crate::sim::make_folders(&disk, &below);
     }
     std::fs::create_dir_all(path)
 }
