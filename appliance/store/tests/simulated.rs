@@ -1,0 +1,172 @@
+//! A store on a simulated disk: the power is cut at every step of everything that it does.
+
+use raspbox_beneath::sim::{Computer, Disk, Fault, Node, Traits, Unsynced, enter};
+use raspbox_protocol::{Digest, Mtime, RelPath};
+use raspbox_store::{By, Options, Store, StoreError};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+const AT: &str = "/simulated";
+
+/// 2026-01-31 12:00 in UTC.
+const NOON: Mtime = Mtime(1_769_860_800_000_000_000);
+
+/// What users' files are.
+type Files = BTreeMap<String, String>;
+
+enum Change {
+    Put(&'static str, &'static str),
+    Delete(&'static str),
+    Move(&'static str, &'static str),
+}
+
+const CHANGES: [Change; 6] = [
+    Change::Put("a", "one"),
+    Change::Put("a", "two"),
+    Change::Put("b", "three"),
+    Change::Move("a", "c"),
+    Change::Move("c", "b"),
+    Change::Delete("b"),
+];
+
+fn open() -> Option<Store> {
+    Store::open(Path::new(AT), Options { floor_bytes: 0 }).ok()
+}
+
+fn path(text: &str) -> RelPath {
+    RelPath::parse(text).expect("a good path")
+}
+
+impl Change {
+    fn make(&self, store: &Store) -> Result<(), StoreError> {
+        let by = By("ann".into());
+        match self {
+            Change::Put(at, content) => {
+                let mut staged = store.stage()?;
+                let wrote = staged.write_all(content.as_bytes());
+                wrote.map_err(|error| StoreError::NotNow(error.to_string()))?;
+                store.put(staged, &path(at), &by)?;
+            }
+            Change::Delete(at) => drop(store.delete_file(&path(at), &by)?),
+            Change::Move(from, to) => drop(store.rename(&path(from), &path(to), &by)?),
+        }
+        Ok(())
+    }
+
+    /// What becomes of the files, and the content that is displaced.
+    fn on(&self, files: &mut Files) -> Option<String> {
+        match self {
+            Change::Put(at, content) => files.insert((*at).into(), (*content).into()),
+            Change::Delete(at) => files.remove(*at),
+            Change::Move(from, to) => {
+                let moved = files.remove(*from).expect("it is there");
+                files.insert((*to).into(), moved)
+            }
+        }
+    }
+}
+
+fn files(disk: &Disk) -> Files {
+    let tree = disk.user().tree("").into_iter();
+    let users = tree.filter(|(path, _)| !path.starts_with(".raspbox"));
+    users
+        .map(|(path, node)| match node {
+            Node::File { content, .. } => (path, String::from_utf8(content).expect("text")),
+            other => panic!("{path} is {other:?}"),
+        })
+        .collect()
+}
+
+/// Makes the changes until one fails. Returns how many were acknowledged.
+fn work() -> usize {
+    let Some(store) = open() else { return 0 };
+    let acknowledged = |change: &&Change| change.make(&store).is_ok();
+    CHANGES.iter().take_while(acknowledged).count()
+}
+
+/// Cuts the power at each step, and once more at a step of the recovery.
+fn check(traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
+    let computer = Computer::new(NOON, 1);
+    let _entered = enter(&computer);
+    let whole = Disk::new(traits);
+    whole.mount(Path::new(AT));
+    assert_eq!(work(), CHANGES.len());
+    assert!(whole.steps() > 200, "{}", whole.steps());
+    for step in 0..whole.steps() {
+        let disk = Disk::new(traits);
+        disk.mount(Path::new(AT));
+        disk.fail(step, Fault::Die);
+        let acknowledged = work();
+        disk.crash(unsynced(step));
+        disk.fail(disk.steps() + step % 97, Fault::Die);
+        drop(open());
+        disk.forgive();
+        disk.crash(unsynced(step + 1));
+
+        let store = open().expect("opens after a crash");
+        let mut expected = Files::new();
+        let mut displaced = Vec::new();
+        for change in &CHANGES[..acknowledged] {
+            displaced.extend(change.on(&mut expected));
+        }
+        let mut next = expected.clone();
+        if let Some(change) = CHANGES.get(acknowledged) {
+            change.on(&mut next);
+        }
+        let found = files(&disk);
+        assert!(
+            found == expected || found == next,
+            "step {step}: {found:?}, neither {expected:?} nor {next:?}"
+        );
+        for content in displaced {
+            let digest = Digest::of(content.as_bytes()).to_string();
+            let kept = format!(".raspbox/versions/{}/{digest}", &digest[..2]);
+            let content = Ok(content.into_bytes());
+            let found = disk.user().read(&kept).map_err(|error| error.to_string());
+            assert_eq!(found, content, "step {step}");
+        }
+        drop(store);
+    }
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_with_what_was_not_synced() {
+    check(Traits::ext4(), |_| Unsynced::Dropped);
+}
+
+#[test]
+fn nor_where_the_program_alone_dies() {
+    check(Traits::ext4(), |_| Unsynced::Kept);
+}
+
+#[test]
+fn nor_where_chance_decides() {
+    for seed in 0..10 {
+        check(Traits::ext4(), |step| {
+            Unsynced::Random(seed * 10_000 + step)
+        });
+    }
+}
+
+#[test]
+fn nor_on_a_stick_as_it_is_bought() {
+    check(Traits::fat(), |_| Unsynced::Dropped);
+    for seed in 0..3 {
+        check(Traits::fat(), |step| Unsynced::Random(seed * 10_000 + step));
+    }
+}
+
+#[test]
+fn the_same_seed_does_the_same() {
+    let run = || {
+        let computer = Computer::new(NOON, 7);
+        let _entered = enter(&computer);
+        let disk = Disk::new(Traits::ext4());
+        disk.mount(Path::new(AT));
+        work();
+        let staging = disk.user().tree(".raspbox").into_keys();
+        (disk.steps(), computer.now(), staging.collect::<Vec<_>>())
+    };
+    assert_eq!(run(), run());
+}
