@@ -1,7 +1,8 @@
 //! The clock and randomness: the computer's, or those of a simulated one.
 
 use raspbox_protocol::Mtime;
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 /// The clock.
 #[must_use]
@@ -11,6 +12,17 @@ pub fn now() -> Mtime {
         return now;
     }
     Mtime::from(std::time::SystemTime::now())
+}
+
+/// How long it is since some moment of this run, by a clock that nobody sets.
+#[must_use]
+pub fn uptime() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    #[cfg(feature = "sim")]
+    if let Some(uptime) = crate::sim::computer::uptime() {
+        return uptime;
+    }
+    START.elapsed()
 }
 
 /// Waits.

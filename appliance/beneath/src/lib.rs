@@ -32,7 +32,7 @@ mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
 
-pub use computer::{now, pause, random, random_name};
+pub use computer::{now, pause, random, random_name, uptime};
 pub use file::File;
 pub use folder::{Folder, Top};
 pub use path::{canonical, make_folders, vfs_of};

@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 /// How many idle connections for reading are kept.
 const READERS_MAX: usize = 4;
@@ -35,8 +35,8 @@ pub(crate) struct Inner {
     cursor: Mutex<Cursor>,
     listener: Mutex<Option<Listener>>,
     steps: AtomicU32,
-    /// The newest time in the history when it was opened, and when that was.
-    opened: (i64, Instant),
+    /// The newest time in the history when it was opened, and when that was by the uptime.
+    opened: (i64, Duration),
     _lock: File,
 }
 
@@ -106,7 +106,7 @@ impl Inner {
             cursor: Mutex::new(cursor),
             listener: Mutex::default(),
             steps: AtomicU32::new(0),
-            opened: (last, Instant::now()),
+            opened: (last, raspbox_beneath::uptime()),
             _lock: lock,
         };
         let mut writer = lock_anyway(&inner.writer);
@@ -179,7 +179,8 @@ impl Inner {
         if wall >= last {
             return wall;
         }
-        let since = i64::try_from(opened.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        let since = raspbox_beneath::uptime().saturating_sub(opened).as_nanos();
+        let since = i64::try_from(since).unwrap_or(i64::MAX);
         last.saturating_add(since)
     }
 

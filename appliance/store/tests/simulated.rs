@@ -115,17 +115,27 @@ fn check(traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
             change.on(&mut next);
         }
         let found = files(&disk);
+        let kept = |content: &str| {
+            let digest = Digest::of(content.as_bytes()).to_string();
+            let at = format!(".raspbox/versions/{}/{digest}", &digest[..2]);
+            disk.user()
+                .read(&at)
+                .is_ok_and(|found| found == content.as_bytes())
+        };
+        for content in displaced {
+            assert!(kept(&content), "step {step}: {content:?} was displaced");
+        }
+        let whole = found == expected || found == next;
+        // Without a journal a later rename may be durable and an earlier one not, so a name may be
+        // gone whose content was displaced already. Then it is a version.
+        let all_there = || {
+            let mut expected = expected.values();
+            expected.all(|content| found.values().any(|found| found == content) || kept(content))
+        };
         assert!(
-            found == expected || found == next,
+            whole || (!traits.exchange && all_there()),
             "step {step}: {found:?}, neither {expected:?} nor {next:?}"
         );
-        for content in displaced {
-            let digest = Digest::of(content.as_bytes()).to_string();
-            let kept = format!(".raspbox/versions/{}/{digest}", &digest[..2]);
-            let content = Ok(content.into_bytes());
-            let found = disk.user().read(&kept).map_err(|error| error.to_string());
-            assert_eq!(found, content, "step {step}");
-        }
         drop(store);
     }
 }
@@ -152,7 +162,7 @@ fn nor_where_chance_decides() {
 #[test]
 fn nor_on_a_stick_as_it_is_bought() {
     check(Traits::fat(), |_| Unsynced::Dropped);
-    for seed in 0..3 {
+    for seed in 0..10 {
         check(Traits::fat(), |step| Unsynced::Random(seed * 10_000 + step));
     }
 }

@@ -21,6 +21,8 @@ pub struct Computer(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     now_ns: i64,
+    /// What a clock shows that nobody sets.
+    up_ns: i64,
     step_ns: i64,
     chance: Chance,
 }
@@ -49,6 +51,7 @@ impl Computer {
     pub fn new(now: Mtime, seed: u64) -> Computer {
         Computer(Arc::new(Mutex::new(State {
             now_ns: now.0,
+            up_ns: 0,
             step_ns: nanos(STEP),
             chance: Chance::new(seed),
         })))
@@ -67,7 +70,7 @@ impl Computer {
 
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
-        self.with(|state| state.now_ns = state.now_ns.saturating_add(nanos(by)));
+        self.with(|state| state.pass(nanos(by)));
     }
 
     /// How much time one step on a disk takes; 10 microseconds unless told.
@@ -80,14 +83,26 @@ impl Computer {
     }
 }
 
+impl State {
+    fn pass(&mut self, ns: i64) {
+        self.now_ns = self.now_ns.saturating_add(ns);
+        self.up_ns = self.up_ns.saturating_add(ns);
+    }
+}
+
 /// The clock of the computer that the thread is in.
 pub(crate) fn now() -> Option<Mtime> {
     inside(|state| Mtime(state.now_ns))
 }
 
+/// How long it has been running.
+pub(crate) fn uptime() -> Option<Duration> {
+    inside(|state| Duration::from_nanos(state.up_ns.unsigned_abs()))
+}
+
 /// Lets time pass in it; `false` where the thread is in none.
 pub(crate) fn pause(duration: Duration) -> bool {
-    inside(|state| state.now_ns = state.now_ns.saturating_add(nanos(duration))).is_some()
+    inside(|state| state.pass(nanos(duration))).is_some()
 }
 
 /// Its random bytes.
@@ -101,7 +116,7 @@ pub(crate) fn random() -> Option<[u8; 16]> {
 /// Lets the time of one step pass, and tells the clock.
 pub(super) fn step() -> Option<i64> {
     inside(|state| {
-        state.now_ns = state.now_ns.saturating_add(state.step_ns);
+        state.pass(state.step_ns);
         state.now_ns
     })
 }

@@ -194,7 +194,7 @@ impl Side {
                 found.push(format!("{path} {:?}", shown(stat)));
                 match stat.kind {
                     Kind::Folder => {
-                        walk(&folder.folder_at(Path::new(&name)).unwrap(), &path, found)
+                        walk(&folder.folder_at(Path::new(&name)).unwrap(), &path, found);
                     }
                     Kind::File => {
                         let mut content = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::{AT, Bed, NOON, write};
 use raspbox_beneath::sim::{Disk, Fault, Traits, Unsynced};
-use raspbox_beneath::{Rename, Top, now, pause, random};
+use raspbox_beneath::{Rename, Top, now, pause, random, uptime};
 use raspbox_protocol::Mtime;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -158,6 +158,8 @@ fn time_passes_as_it_is_told() {
     assert_eq!(now(), Mtime(NOON.0 + 1_000_000_000));
     write(&bed.top(), "a", b"");
     assert_eq!(bed.top().stat("a").unwrap().unwrap().mtime, now());
+    bed.computer.set_now(Mtime(0));
+    assert_eq!((now(), uptime()), (Mtime(0), Duration::from_secs(1)));
     let (first, second) = (random(), random());
     assert_ne!(first, second);
     drop(bed);
