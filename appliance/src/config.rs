@@ -3,6 +3,7 @@
 use crate::registry::Caps;
 use crate::scrub;
 use crate::users::User;
+use raspbox_store::Policy;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -53,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) announce: Announce,
     /// How everything on the drive is read again.
     pub(crate) scrub: scrub::Settings,
+    /// For how long which versions are kept.
+    pub(crate) versions: Policy,
 }
 
 /// Whether TLS must be used.
@@ -104,6 +107,8 @@ struct File {
     #[serde(default)]
     scrub: Scrub,
     #[serde(default)]
+    versions: Versions,
+    #[serde(default)]
     user: Vec<Spanned<User>>,
 }
 
@@ -121,6 +126,14 @@ struct Limits {
 struct Scrub {
     every_days: Option<u16>,
     mib_per_second: Option<Spanned<u16>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Versions {
+    all_days: Option<Spanned<u16>>,
+    daily_days: Option<u16>,
+    weekly_days: Option<u16>,
 }
 
 /// Settings that can't be used; says where and what to do.
@@ -253,6 +266,7 @@ fn settle(
         } else {
             Announce::On
         }),
+        versions: policy(&file.versions, at)?,
         scrub: scrub::Settings {
             every: match file.scrub.every_days.unwrap_or(SCRUB_EVERY_DAYS) {
                 0 => None,
@@ -269,6 +283,28 @@ fn settle(
                 None => SCRUB_BYTES_PER_SECOND,
             },
         },
+    })
+}
+
+fn policy(
+    versions: &Versions,
+    at: &dyn Fn(usize, String) -> ConfigError,
+) -> Result<Policy, ConfigError> {
+    let days = |days: u16| Duration::from_secs(u64::from(days) * 86_400);
+    let default = Policy::default();
+    let keep_all = match &versions.all_days {
+        // A slip of the finger must not cost what was saved an hour ago.
+        Some(all) if *all.get_ref() == 0 => {
+            let what = "all_days must be at least 1: what was saved today is always kept";
+            return Err(at(all.span().start, what.into()));
+        }
+        Some(all) => days(*all.get_ref()),
+        None => default.keep_all,
+    };
+    Ok(Policy {
+        keep_all,
+        daily: versions.daily_days.map_or(default.daily, days),
+        weekly: versions.weekly_days.map_or(default.weekly, days),
     })
 }
 
@@ -313,6 +349,7 @@ pub(crate) fn state_default() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::{Announce, Fragment, Settings, TlsPolicy, load};
+    use raspbox_store::Policy;
     use std::path::PathBuf;
     use std::time::Duration;
 
@@ -348,6 +385,23 @@ mod tests {
         assert_eq!(settings.login_deadline, Duration::from_secs(20));
         assert_eq!(settings.scrub.every, Some(Duration::from_secs(2_592_000)));
         assert_eq!(settings.scrub.bytes_per_second, 4 << 20);
+    }
+
+    #[test]
+    fn how_long_versions_are_kept_can_be_set() {
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        let check = |text: &str, all, daily, weekly| {
+            let settings = read(&format!("folder = '/s'\n[versions]\n{text}")).unwrap();
+            let expected = Policy {
+                keep_all: days(all),
+                daily: days(daily),
+                weekly: days(weekly),
+            };
+            assert_eq!(settings.versions, expected, "{text}");
+        };
+        check("", 1, 30, 365);
+        check("all_days = 7\nweekly_days = 0", 7, 30, 0);
+        check("daily_days = 90\nweekly_days = 65535", 1, 90, 65_535);
     }
 
     #[test]
@@ -435,6 +489,14 @@ mod tests {
         check(
             "folder = '/s'\n[[user]]\nname = 'a'\npassword_hash = 'x'\npermissions = 'elx'",
             "line 5: 'x' is no permission",
+        );
+        check(
+            "folder = '/s'\n[versions]\ndaily_days = 7\nall_days = 0",
+            "line 4: all_days must be at least 1",
+        );
+        check(
+            "folder = '/s'\n[versions]\nweekly = '1 year'",
+            "line 3: unknown field `weekly`",
         );
         check(
             "folder = '/s'\n[scrub]\nmib_per_second = 0",

@@ -21,6 +21,7 @@ mod place;
 mod ports;
 mod registry;
 mod reply;
+mod retention;
 mod scrub;
 mod serve;
 mod session;

@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::door::{DRAIN_DEADLINE, accept_all, probe};
 use crate::idle::Idle;
 use crate::registry::Registry;
+use crate::retention;
 use crate::scrub;
 use crate::shared::Shared;
 use crate::state::StateDir;
@@ -95,6 +96,11 @@ fn work_when_idle(shared: &Shared) -> anyhow::Result<Idle> {
     let (store, settings) = (shared.store.clone(), shared.settings.scrub);
     idle.begin("scrub", move |leave| scrub::run(leave, &store, settings))
         .context("cannot start a thread")?;
+    let (store, policy) = (shared.store.clone(), shared.settings.versions);
+    idle.begin("retention", move |leave| {
+        retention::run(leave, &store, policy, retention::FIRST);
+    })
+    .context("cannot start a thread")?;
     Ok(idle)
 }
 

@@ -8,9 +8,7 @@
 //! A row says what stood there, not where its content is. The content is found by its hash: among
 //! the kept ones, or in a file that stands somewhere now (what was moved away, for one).
 //!
-//! Retention removes rows ([`crate::thin`]). A row that ends with "replaced" and has no successor
-//! therefore stands for what came after it, too; and a row whose predecessors are all gone begins
-//! where they did.
+//! A row that is let go of gives its time to its neighbour ([`crate::release`]).
 
 use crate::beneath::Look;
 use crate::damage;
@@ -311,8 +309,7 @@ impl Inner {
             return Ok(true);
         };
         let kept = self.own.keeps(&file.digest, file.size);
-        Ok(kept.map_err(|e| StoreError::io("a version", e))?
-            || !copies(db, &file.digest)?.is_empty())
+        Ok(kept.map_err(|e| StoreError::io("a version", e))? || has_copy(db, &file.digest)?)
     }
 }
 
@@ -352,6 +349,12 @@ fn past(row: &SqlRow<'_>) -> rusqlite::Result<Past> {
     })
 }
 
+/// Whether some file has this content now.
+pub(crate) fn has_copy(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM entry WHERE digest = ? LIMIT 1")?
+        .exists([digest.as_bytes().as_slice()])
+}
+
 /// Files that have this content now.
 fn copies(db: &Connection, digest: &Digest) -> rusqlite::Result<Vec<RelPath>> {
     let mut statement = db.prepare_cached("SELECT path FROM entry WHERE digest = ? LIMIT ?")?;
@@ -367,13 +370,12 @@ fn stood_at(
     at: i64,
     give: &mut dyn FnMut(RelPath, Entry, Version) -> Result<(), FeedError>,
 ) -> Result<(), FeedError> {
-    // What was replaced is followed by something; where it is not known by what, that was let go.
     let sql = format!(
         "SELECT path, kind, size, mtime_ns, executable, digest, target, version, \
          1 AS stood, {} AS number FROM entry WHERE since_ns <= ?1 \
          UNION ALL \
          SELECT path, kind, size, mtime_ns, executable, digest, target, version, \
-         displaced_at_ns > ?1 OR how = {REPLACED}, id FROM displaced \
+         displaced_at_ns > ?1, id FROM displaced \
          WHERE path IS NOT NULL AND since_ns <= ?1 ORDER BY path, number",
         i64::MAX
     );

@@ -1,6 +1,6 @@
 //! What all clones of a store share.
 
-use crate::beneath::Folder;
+use crate::beneath::{Folder, Kind};
 use crate::error::{OpenError, StoreError};
 use crate::holds::{Disk, Space};
 use crate::journal::{self, Journal, Tx};
@@ -9,6 +9,7 @@ use crate::staging::Own;
 use nix::libc;
 use raspbox_beneath::File;
 use raspbox_protocol::info::DriveId;
+use raspbox_protocol::path::RESERVED_NAME;
 use raspbox_protocol::{Cursor, RelPath};
 use rusqlite::Connection;
 use std::fmt;
@@ -78,7 +79,7 @@ impl Inner {
         if !lock.try_lock().map_err(cannot)? {
             return Err(OpenError::Locked(top.into()));
         }
-        let own_path = real.join(raspbox_protocol::path::RESERVED_NAME);
+        let own_path = real.join(RESERVED_NAME);
         let drive = drive_id(&own.folder).map_err(cannot)?;
         let Journal { db, cursor, new } = Journal::open(&own.folder, &own_path, drive)?;
         own.folder.sync().map_err(cannot)?;
@@ -201,7 +202,22 @@ impl Inner {
     }
 
     pub(crate) fn space(&self) -> Result<Space, StoreError> {
-        Space::of(&self.top).map_err(|e| StoreError::io("the drive", e))
+        self.look_at_space()
+            .map_err(|e| StoreError::io("the drive", e))
+    }
+
+    fn look_at_space(&self) -> io::Result<Space> {
+        let Some(size_bytes) = self.faults.drive_bytes else {
+            return Space::of(&self.top);
+        };
+        let mut used = 0;
+        for folder in [&self.own.staging, &self.own.versions, &self.top] {
+            used += used_bytes(folder)?;
+        }
+        Ok(Space {
+            free_bytes: size_bytes.saturating_sub(used),
+            size_bytes,
+        })
     }
 
     /// Fails with `ENOSPC` where `more` bytes would go below the floor, after trying to make room.
@@ -220,7 +236,7 @@ impl Inner {
     /// The same without trying.
     pub(crate) fn check_free(&self, more: u64) -> io::Result<()> {
         let need = self.options.floor_bytes.saturating_add(more);
-        if Space::of(&self.top)?.free_bytes >= need {
+        if self.look_at_space()?.free_bytes >= need {
             Ok(())
         } else {
             Err(io::Error::from_raw_os_error(libc::ENOSPC))
@@ -280,6 +296,21 @@ impl fmt::Debug for Inner {
             .field("drive", &self.drive)
             .finish_non_exhaustive()
     }
+}
+
+/// The sizes of all files in a folder and below, our own at the top left out.
+fn used_bytes(folder: &Folder) -> io::Result<u64> {
+    let mut used = 0;
+    for name in folder.names()?.0 {
+        used += match folder.look(&name)? {
+            Some(look) if look.kind == Kind::File => look.print.size,
+            Some(look) if look.kind == Kind::Folder && name != RESERVED_NAME => {
+                used_bytes(&folder.below(&name)?)?
+            }
+            Some(_) | None => 0,
+        };
+    }
+    Ok(used)
 }
 
 /// What a panic left behind is still whole: the values are replaced at once, and the writer has

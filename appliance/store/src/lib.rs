@@ -27,11 +27,13 @@ mod moves;
 mod perform;
 mod read;
 mod recover;
+mod release;
 mod restore;
 mod rows;
 mod scan;
 mod scrub;
 mod staging;
+mod thin;
 mod versions;
 
 pub use error::{FeedError, OpenError, StoreError};
@@ -39,8 +41,10 @@ pub use error::{FeedError, OpenError, StoreError};
 pub use model::Faults;
 pub use model::{By, Listed, Options, Stat};
 pub use read::VersionReader;
+pub use release::Thinned;
 pub use scrub::{Pass, Step, Tally};
 pub use staging::Staged;
+pub use thin::Policy;
 
 use change::{Change, Content, Expected, Only};
 use inner::Inner;
@@ -55,6 +59,7 @@ use raspbox_protocol::{Cursor, Digest, File, Mtime, PROTOCOL_VERSION, RelPath, V
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How often a change is tried that doesn't say what it expects, where others write meanwhile.
 const TRIES: u32 = 3;
@@ -394,6 +399,18 @@ impl Store {
         send: &mut dyn FnMut(FeedFrame) -> io::Result<()>,
     ) -> Result<(), FeedError> {
         self.0.tree_at(at, send)
+    }
+
+    /// Lets go of the versions that a policy doesn't keep, in small pieces. `running` is for how long
+    /// the daemon has been running since the last time, or since it started; `go_on` is asked before
+    /// each piece and may take its time.
+    pub fn thin(
+        &self,
+        policy: &Policy,
+        running: Duration,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Thinned, StoreError> {
+        self.0.thin(policy, running, go_on)
     }
 
     /// Makes one change, again where somebody wrote at the same time by other means.

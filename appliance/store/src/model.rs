@@ -25,6 +25,9 @@ pub struct Faults {
     pub fat: bool,
     /// Can't read what is at this path when it scans.
     pub unreadable: Option<String>,
+    /// Behaves as on a drive of this size on which there is nothing but users' files, versions and
+    /// what is being staged.
+    pub drive_bytes: Option<u64>,
     /// The system's clock, in nanoseconds since 1970, for the history.
     pub clock: Option<std::sync::Arc<std::sync::atomic::AtomicI64>>,
 }

@@ -6,7 +6,7 @@ use common::{Box, Faults, LONG_AGO, by, delete, file, link, mkdir, mv, op, path,
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal};
 use raspbox_protocol::history::{How, Past};
 use raspbox_protocol::{Digest, Entry, Mtime, RelPath};
-use raspbox_store::{By, FeedError, Options, Store};
+use raspbox_store::{By, FeedError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -265,22 +265,6 @@ fn a_version_that_rotted_is_refused() {
     my.put("c", "old").expect("put");
     assert!(done(&my.one(2, restore("a", Expect::Absent, "old"))));
     assert_eq!(my.on_disk("a").as_deref(), Some("old"));
-}
-
-#[test]
-fn no_version_is_let_go_for_one_that_is_restored() {
-    let mut my = Box::new();
-    my.put("a", "old").expect("put");
-    my.put("a", "new").expect("put");
-    let expect = Expect::Version(my.version("a"));
-    let options = Options {
-        floor_bytes: u64::MAX / 2,
-    };
-    my.store = None;
-    my.store = Some(Store::open(my.dir.path(), options).expect("opens"));
-    let refused = my.one(1, restore("a", expect, "old"));
-    assert_eq!(refused, Outcome::Refused(Refusal::NoSpace));
-    assert!(my.keeps("a", "old"));
 }
 
 #[test]

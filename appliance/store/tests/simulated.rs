@@ -1,7 +1,10 @@
 //! A store on a simulated disk: the power is cut at every step of everything that it does.
 
 use raspbox_beneath::sim::{Computer, Disk, Fault, Node, Traits, Unsynced, enter};
-use raspbox_protocol::{Digest, Mtime, RelPath};
+use raspbox_protocol::commit::{CommitFrame, Expect, Op};
+use raspbox_protocol::special::{CommitSummary, RequestId};
+use raspbox_protocol::wire::to_bytes;
+use raspbox_protocol::{Digest, File, Mtime, RelPath};
 use raspbox_store::{By, Options, Store, StoreError};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,15 +22,19 @@ enum Change {
     Put(&'static str, &'static str),
     Delete(&'static str),
     Move(&'static str, &'static str),
+    /// A content that was displaced comes back there.
+    Restore(&'static str, &'static str),
 }
 
-const CHANGES: [Change; 6] = [
+const CHANGES: [Change; 8] = [
     Change::Put("a", "one"),
     Change::Put("a", "two"),
     Change::Put("b", "three"),
     Change::Move("a", "c"),
     Change::Move("c", "b"),
     Change::Delete("b"),
+    Change::Restore("b", "three"),
+    Change::Restore("c", "one"),
 ];
 
 fn open() -> Option<Store> {
@@ -50,6 +57,24 @@ impl Change {
             }
             Change::Delete(at) => drop(store.delete_file(&path(at), &by)?),
             Change::Move(from, to) => drop(store.rename(&path(from), &path(to), &by)?),
+            Change::Restore(at, content) => {
+                let op = Op::Restore {
+                    path: path(at),
+                    expect: Expect::Absent,
+                    file: File {
+                        digest: Digest::of(content.as_bytes()),
+                        size: content.len() as u64,
+                        mtime: NOON,
+                        executable: false,
+                    },
+                };
+                let frames = to_bytes(&[CommitFrame::Op(op), CommitFrame::End { ops: 1 }]);
+                let id = RequestId([content.as_bytes()[0]; 16]);
+                let summary = store.commit(id, &by, &|_| true, &mut &frames[..])?;
+                if !matches!(summary, CommitSummary::All { .. }) {
+                    return Err(StoreError::NotNow("refused".into()));
+                }
+            }
         }
         Ok(())
     }
@@ -57,7 +82,9 @@ impl Change {
     /// What becomes of the files, and the content that is displaced.
     fn on(&self, files: &mut Files) -> Option<String> {
         match self {
-            Change::Put(at, content) => files.insert((*at).into(), (*content).into()),
+            Change::Put(at, content) | Change::Restore(at, content) => {
+                files.insert((*at).into(), (*content).into())
+            }
             Change::Delete(at) => files.remove(*at),
             Change::Move(from, to) => {
                 let moved = files.remove(*from).expect("it is there");
