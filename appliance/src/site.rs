@@ -7,8 +7,8 @@ use crate::reply::Trouble;
 use crate::stamp::parse_stamp;
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, SiteCommandContext, SiteCommandHandler};
-use raspbox_protocol::special::RequestId;
-use raspbox_protocol::{Mtime, PROTOCOL_VERSION};
+use raspbox_protocol::special::{KNOWN, RequestId, UNKNOWN};
+use raspbox_protocol::{Cursor, Mtime, PROTOCOL_VERSION};
 
 /// The commands, by the word after SITE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,7 @@ enum Rbx<'a> {
     Unpair,
     Result(RequestId),
     Clock,
+    Knows(Cursor),
 }
 
 #[async_trait]
@@ -65,7 +66,7 @@ type Answer = Result<Reply, Trouble>;
 fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     let Some(command) = parse_rbx(arguments) else {
         return Ok(syntax(
-            "RBX VERSION | PAIR <name> | UNPAIR | RESULT <id> | CLOCK",
+            "RBX VERSION | PAIR <name> | UNPAIR | RESULT <id> | CLOCK | KNOWS <cursor>",
         ));
     };
     match command {
@@ -83,6 +84,12 @@ fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
                 None => Err(Trouble::unavailable("no such commit")),
             }
         }
+        Rbx::Knows(cursor) => {
+            account.need(Permission::List)?;
+            let known = backend.shared.store.knows(cursor)?;
+            let known = if known { KNOWN } else { UNKNOWN };
+            Ok(okay(known.to_owned()))
+        }
     }
 }
 
@@ -95,6 +102,7 @@ fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
         "UNPAIR" if rest.is_empty() => Some(Rbx::Unpair),
         "CLOCK" if rest.is_empty() => Some(Rbx::Clock),
         "RESULT" => Some(Rbx::Result(rest.parse().ok()?)),
+        "KNOWS" => Some(Rbx::Knows(rest.parse().ok()?)),
         _ => None,
     }
 }
@@ -236,6 +244,8 @@ mod tests {
             "CLOCK x",
             "RESULT",
             "RESULT 12",
+            "KNOWS",
+            "KNOWS 12",
             "EVIL",
         ] {
             assert_eq!(parse_rbx(bad), None, "{bad:?}");

@@ -323,17 +323,42 @@ impl Engine {
                 }));
             }
         }
-        if let Some(cursor) = self.cursor {
-            // A journal that is behind what it said before is a copy from before.
-            let same = cursor.epoch == info.cursor.epoch && cursor.seq <= info.cursor.seq;
-            if !same {
-                report(Event::NewJournal);
-                self.state.forget()?;
-                self.cursor = None;
-                self.load()?;
-            }
+        if let Some(cursor) = self.cursor
+            && !self.goes_on(cursor, &info)?
+        {
+            report(Event::NewJournal);
+            self.state.forget()?;
+            self.cursor = None;
+            self.load()?;
         }
         Ok(info)
+    }
+
+    /// Whether the remote's journal goes on from what this side knows of it. If not, it is another
+    /// one, or was put back to a copy from before.
+    fn goes_on(&mut self, cursor: Cursor, info: &Info) -> Result<bool, SyncError> {
+        let mut reached = self.state.reached()?.unwrap_or(cursor);
+        if self.remote.knows_hashes() {
+            // What was pushed is further on than the last look.
+            self.remote_tree.walk(&mut |_, node| {
+                reached.seq = reached.seq.max(node.tag().map_or(0, |version| version.0));
+            });
+        }
+        if reached.epoch == info.cursor.epoch {
+            return Ok(reached.seq <= info.cursor.seq);
+        }
+        // It was started anew, or is another one.
+        Ok(self.remote.knows(reached)?)
+    }
+
+    /// Remembers how far the remote's journal is after a push: where it is put back to a copy from
+    /// before that, the numbers of that push mean other things.
+    fn remember_reached(&mut self) -> Result<(), SyncError> {
+        match self.remote.info() {
+            Ok(info) => Ok(self.state.write(|w| w.set_reached(info.cursor))?),
+            // Then the versions that were pushed have to do.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Takes what changed on the remote side into the state and the tree.
@@ -505,7 +530,11 @@ impl Engine {
 
     fn apply(&mut self, plan: Plan<Seen, Version>, lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
         self.adopt(&plan.adopt)?;
+        let pushes = !plan.push.is_empty();
         self.push(plan.push, lap)?;
+        if pushes {
+            self.remember_reached()?;
+        }
         self.move_aside(&plan.asides, lap)?;
         self.pull(plan.pull, lap)
     }

@@ -125,7 +125,10 @@ impl Workspace {
         let own = top.folder_at(Path::new(RESERVED_NAME))?;
         let mut file = own.create_file(MARKER, 0o600)?;
         writeln!(file, "{pair}")?;
-        file.sync_all()
+        file.sync_all()?;
+        // Without its names, a power cut would make it a folder that nobody paired.
+        own.sync()?;
+        top.folder(None)?.sync()
     }
 
     /// Takes the mark away, and our own folder with it. Users' files stay.
@@ -203,8 +206,9 @@ impl Workspace {
             .iter()
             .try_for_each(|path| match self.top.parent_of(path) {
                 Ok(parent) => parent.sync(),
-                // A folder that is gone again holds nothing to keep.
+                // A folder that is gone again, or gave way to a symlink, holds nothing to keep.
                 Err(error) if raspbox_beneath::absent(&error) => Ok(()),
+                Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => Ok(()),
                 Err(error) => Err(error),
             })
     }
@@ -289,13 +293,14 @@ impl Workspace {
     /// Where the disk fails.
     pub fn remove_file(&self, path: &RelPath, expected: Expected<'_>) -> io::Result<Done> {
         let parent = self.top.parent_of(path)?;
+        let untouched = is_untouched(&parent, path, expected)?;
         let old = format!("{}.old", random_name());
         match parent.rename(path.name(), &self.staging, &old, Rename::Replace) {
             Ok(()) => {}
             Err(error) if raspbox_beneath::absent(&error) => return Ok(Done::Changed),
             Err(error) => return Err(error),
         }
-        if self.is_as_expected(&old, expected)? {
+        if self.is_as_expected(&old, expected, untouched)? {
             self.staging.remove_file(&old)?;
             return Ok(Done::AsPlanned(Print::default()));
         }
@@ -451,6 +456,7 @@ impl Workspace {
         path: &RelPath,
         expected: Expected<'_>,
     ) -> io::Result<Done> {
+        let untouched = is_untouched(parent, path, expected)?;
         let displaced = match self
             .staging
             .rename(name, parent, path.name(), Rename::Exchange)
@@ -477,7 +483,7 @@ impl Workspace {
         let Done::AsPlanned(print) = done(parent, path)? else {
             return Ok(Done::Changed);
         };
-        if self.is_as_expected(&displaced, expected)? {
+        if self.is_as_expected(&displaced, expected, untouched)? {
             self.staging.remove_file(&displaced)?;
             Ok(Done::AsPlanned(print))
         } else {
@@ -485,20 +491,25 @@ impl Workspace {
         }
     }
 
-    /// Whether what was moved into the staging folder is what the plan assumed.
-    fn is_as_expected(&self, name: &str, expected: Expected<'_>) -> io::Result<bool> {
+    /// Whether what was moved into the staging folder is what the plan assumed: by its looks where it
+    /// was `untouched` just before, else by its content. A program may have written to it and set its
+    /// time back, which only the ctime tells, and the move has changed that; or only have touched it.
+    fn is_as_expected(
+        &self,
+        name: &str,
+        expected: Expected<'_>,
+        untouched: bool,
+    ) -> io::Result<bool> {
         let Some(stat) = self.staging.stat(name)? else {
             return Ok(false);
         };
         match (expected.entry, stat.kind) {
             (Entry::File(file), Kind::File) => {
-                if !Print::from(&stat).same_but_moved(&expected.seen.print) {
-                    return Ok(false);
-                }
-                if expected.seen.settled {
+                let looks_same = Print::from(&stat).same_but_moved(&expected.seen.print);
+                // A young one looks the same when it is written twice.
+                if untouched && looks_same && expected.seen.settled {
                     return Ok(true);
                 }
-                // It looked the same, but was young enough to have been written twice.
                 let now = read_file(&self.staging, OsStr::new(name))?;
                 Ok(now.is_some_and(|(_, digest)| digest == file.digest))
             }
@@ -620,6 +631,12 @@ pub fn today() -> String {
     let now = jiff::Timestamp::from_nanosecond(now().0.into()).unwrap_or_default();
     let here = now.to_zoned(jiff::tz::TimeZone::system());
     here.date().to_string()
+}
+
+/// Whether what stands at a path looks as the plan assumes, its ctime as well.
+fn is_untouched(parent: &Folder, path: &RelPath, expected: Expected<'_>) -> io::Result<bool> {
+    let stat = parent.stat(path.name())?;
+    Ok(stat.is_some_and(|stat| Print::from(&stat) == expected.seen.print))
 }
 
 fn done(parent: &Folder, path: &RelPath) -> io::Result<Done> {

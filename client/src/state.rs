@@ -129,6 +129,14 @@ impl State {
         Ok(self.meta("drive")?.and_then(|text| text.parse().ok()))
     }
 
+    /// The newest position that the remote's journal is known to have been at.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub fn reached(&self) -> rusqlite::Result<Option<Cursor>> {
+        Ok(self.meta("reached")?.and_then(|text| text.parse().ok()))
+    }
+
     /// The cursor of the last look.
     pub fn cursor(&self) -> rusqlite::Result<Option<Cursor>> {
         Ok(self.meta("cursor")?.and_then(|text| text.parse().ok()))
@@ -232,7 +240,7 @@ impl State {
     pub fn forget(&mut self) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         tx.execute_batch(
-            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM meta WHERE key = 'cursor'",
+            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM meta WHERE key IN ('cursor', 'reached')",
         )?;
         tx.commit()
     }
@@ -278,7 +286,13 @@ impl Writer<'_> {
 
     /// Remembers the position up to which `remote` is known.
     pub fn set_cursor(&self, cursor: Cursor) -> rusqlite::Result<()> {
-        self.set_meta("cursor", &cursor.to_string())
+        self.set_meta("cursor", &cursor.to_string())?;
+        self.set_reached(cursor)
+    }
+
+    /// Sets the newest position that the remote's journal is known to have been at.
+    pub fn set_reached(&self, cursor: Cursor) -> rusqlite::Result<()> {
+        self.set_meta("reached", &cursor.to_string())
     }
 
     /// Both sides agree on this entry (`None`: on nothing, nor on anything below).

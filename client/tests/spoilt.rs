@@ -51,6 +51,10 @@ impl Remote for Spoilt {
         })
     }
 
+    fn knows(&mut self, _cursor: Cursor) -> Result<bool, RemoteError> {
+        Ok(true)
+    }
+
     fn look(
         &mut self,
         _: Option<Cursor>,

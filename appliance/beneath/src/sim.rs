@@ -124,6 +124,9 @@ enum Step {
     Other,
 }
 
+/// What somebody else does just before a step.
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
 struct State {
     tree: Tree,
     /// Which life of the disk this is; what was opened in an earlier one is dead.
@@ -132,6 +135,7 @@ struct State {
     detached: bool,
     steps: u64,
     armed: Vec<(u64, Fault)>,
+    meanwhile: Vec<(u64, Meanwhile)>,
     /// SQLite's locks and shared memory, by file.
     locks: BTreeMap<NodeId, Locks>,
     next_handle: u64,
@@ -152,6 +156,7 @@ impl Disk {
             detached: false,
             steps: 0,
             armed: Vec::new(),
+            meanwhile: Vec::new(),
             locks: BTreeMap::new(),
             next_handle: 0,
         })))
@@ -189,9 +194,19 @@ impl Disk {
         self.state().armed.push((at_step, fault));
     }
 
-    /// Forgets the faults that didn't happen yet.
-    pub fn forgive(&self) {
-        self.state().armed.clear();
+    /// Does something just before a step, counted as for [`Disk::fail`]: somebody else works on the
+    /// disk at the same time. It may use [`Disk::user`], and other disks as it likes.
+    pub fn meanwhile(&self, at_step: u64, act: impl FnOnce() + Send + 'static) {
+        self.state().meanwhile.push((at_step, Box::new(act)));
+    }
+
+    /// Forgets the faults that didn't happen yet, which it returns, and what [`Disk::meanwhile`] was
+    /// told.
+    pub fn forgive(&self) -> Vec<Fault> {
+        let mut state = self.state();
+        state.meanwhile.clear();
+        let left = std::mem::take(&mut state.armed);
+        left.into_iter().map(|(_, fault)| fault).collect()
     }
 
     /// Whether nothing works any more until [`Disk::crash`].
@@ -236,6 +251,18 @@ impl Disk {
     #[must_use]
     pub fn user(&self) -> User {
         User::of(self)
+    }
+
+    /// Lets others do what they do before the next step.
+    fn let_others(&self) {
+        let mut state = self.state();
+        let next = state.steps;
+        let due = state.meanwhile.extract_if(.., |(at, _)| *at <= next);
+        let due: Vec<(u64, Meanwhile)> = due.collect();
+        drop(state);
+        for (_, act) in due {
+            act();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

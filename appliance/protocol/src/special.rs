@@ -10,6 +10,14 @@ pub const ROOT: &str = "/.raspbox";
 /// The SITE subcommand that clients use: `SITE RBX <verb> …`.
 pub const SITE: &str = "RBX";
 
+/// What the appliance answers to `SITE RBX KNOWS <cursor>`, after the reply code, where its journal
+/// has been at that position.
+pub const KNOWN: &str = "known";
+
+/// The same where it hasn't: it is another journal, or one that was put back to an older state. What
+/// a client remembers of it doesn't hold.
+pub const UNKNOWN: &str = "unknown";
+
 /// A special file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Special {

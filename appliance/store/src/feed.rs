@@ -22,9 +22,9 @@ impl Inner {
             let now = read_cursor(db)?;
             match since {
                 None => whole(db, send)?,
-                Some(since) if since.epoch != now.epoch => return Err(FeedError::Expired),
                 // The journal once was further than it is now.
-                Some(since) if since.seq > now.seq => return Ok(None),
+                Some(since) if since.epoch == now.epoch && since.seq > now.seq => return Ok(None),
+                Some(since) if !journal::knows(db, since)? => return Err(FeedError::Expired),
                 Some(since) if since.seq < read_floor(db)? => return Err(FeedError::Expired),
                 Some(since) => changes(db, since, send)?,
             }

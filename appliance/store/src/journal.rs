@@ -28,6 +28,9 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// How many absences are remembered; a client whose cursor is older compares the whole tree.
 pub(crate) const TOMBSTONES_MAX: u32 = 200_000;
 
+/// How many starts of the appliance a client may miss before it has to compare everything.
+const LINEAGE_MAX: u32 = 10_000;
+
 /// How many commits' outcomes are remembered.
 pub(crate) const RESULTS_MAX: u32 = 1_000;
 
@@ -146,7 +149,38 @@ pub(crate) fn read_floor(db: &Connection) -> rusqlite::Result<u64> {
 
 /// Gives the journal a new epoch: what clients know of it doesn't hold any more.
 pub(crate) fn renew_epoch(db: &Connection) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM lineage", [])?;
     set_meta(db, "epoch", raspbox_beneath::random().as_slice())
+}
+
+/// Gives the journal a new epoch that goes on from the last one, at each start. What happened since
+/// to a copy of it, or to the original that a copy is put in the place of, has another epoch: so it
+/// is noticed, though the numbers may fit.
+fn continue_epoch(db: &Connection) -> rusqlite::Result<()> {
+    let last = read_cursor(db)?;
+    db.execute(
+        "INSERT OR REPLACE INTO lineage (epoch, ended) VALUES (?, ?)",
+        params![last.epoch.0.as_slice(), last.seq.cast_signed()],
+    )?;
+    db.execute(
+        "DELETE FROM lineage WHERE number <= (SELECT max(number) FROM lineage) - ?",
+        [LINEAGE_MAX],
+    )?;
+    set_meta(db, "epoch", raspbox_beneath::random().as_slice())
+}
+
+/// Whether a position is one that this journal has been at.
+pub(crate) fn knows(db: &Connection, cursor: Cursor) -> rusqlite::Result<bool> {
+    let now = read_cursor(db)?;
+    if cursor.epoch == now.epoch {
+        return Ok(cursor.seq <= now.seq);
+    }
+    let sql = "SELECT ended FROM lineage WHERE epoch = ?";
+    let ended: Option<i64> = db
+        .prepare_cached(sql)?
+        .query_row([cursor.epoch.0.as_slice()], |row| row.get(0))
+        .optional()?;
+    Ok(ended.is_some_and(|ended| cursor.seq <= ended.cast_unsigned()))
 }
 
 /// What the history's clock shows: not earlier than what has happened, and earlier than what will.
@@ -343,6 +377,7 @@ fn is_broken(error: &rusqlite::Error) -> bool {
 fn make(db: &Connection, drive: DriveId) -> rusqlite::Result<()> {
     db.execute_batch("BEGIN IMMEDIATE")?;
     db.execute_batch(SCHEMA)?;
+    db.execute_batch(LINEAGE)?;
     set_meta(db, "drive", drive.0.as_slice())?;
     set_meta(db, "seq", 0)?;
     set_meta(db, "floor_seq", 0)?;
@@ -353,6 +388,10 @@ fn make(db: &Connection, drive: DriveId) -> rusqlite::Result<()> {
     db.pragma_update(None, "user_version", FORMAT)?;
     db.execute_batch("COMMIT")
 }
+
+/// The epochs that came before, and where each ended.
+const LINEAGE: &str = "CREATE TABLE IF NOT EXISTS lineage (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, epoch BLOB UNIQUE NOT NULL, ended INTEGER NOT NULL)";
 
 /// What a journal lacks that was made before there was a history, which begins now.
 const HISTORY: &str = "
@@ -374,14 +413,17 @@ fn adopt(db: &Connection, drive: DriveId) -> rusqlite::Result<()> {
         set_meta(db, "clock_ns", now)?;
         tx.commit()?;
     }
+    db.execute_batch(LINEAGE)?;
     if meta::<Vec<u8>>(db, "drive")? != drive.0 {
         tracing::warn!(%drive, "the journal is of another drive, it gets a new epoch");
         let tx = db.unchecked_transaction()?;
         set_meta(db, "drive", drive.0.as_slice())?;
         renew_epoch(db)?;
-        tx.commit()?;
+        return tx.commit();
     }
-    Ok(())
+    let tx = db.unchecked_transaction()?;
+    continue_epoch(db)?;
+    tx.commit()
 }
 
 /// Renames the journal and what belongs to it to the first free `journal.db.broken-N`.

@@ -339,6 +339,12 @@ impl Store {
         commit::summary(&self.0, id)
     }
 
+    /// Whether a position is one that this drive's journal has been at: else it is another drive's, or
+    /// of a time that was undone when the drive was restored from a copy.
+    pub fn knows(&self, cursor: Cursor) -> Result<bool, StoreError> {
+        Ok(self.0.snapshot(|db| journal::knows(db, cursor))?)
+    }
+
     /// Sends a feed up to and including its mark: the whole tree, or what changed after a cursor.
     /// The head is sent too. Returns the mark's cursor, to go on from.
     ///

@@ -160,10 +160,12 @@ impl Scan<'_> {
         row: Option<Row>,
         look: Look,
     ) -> Result<(), Trouble> {
-        if row
-            .as_ref()
-            .is_some_and(|r| r.fits(&look, &self.store.disk) && !r.is_racy())
-        {
+        let as_recorded = |row: &Row| {
+            // A bit that was set within one tick of the clock shows nowhere else.
+            let bit = matches!(row.entry, Entry::File(file) if file.executable != look.executable);
+            row.fits(&look, &self.store.disk) && !row.is_racy() && !(bit && self.store.disk.modes)
+        };
+        if row.as_ref().is_some_and(as_recorded) {
             return Ok(());
         }
         let (mut entry, look) = match look.kind.clone() {

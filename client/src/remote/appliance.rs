@@ -13,7 +13,7 @@ use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
 use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
 use raspbox_protocol::info::{INFO_MAX_BYTES, Info};
-use raspbox_protocol::special::{CommitSummary, RequestId, SITE, Special};
+use raspbox_protocol::special::{CommitSummary, KNOWN, RequestId, SITE, Special, UNKNOWN};
 use raspbox_protocol::want::{WANTS_MAX, Want};
 use raspbox_protocol::wire::{FrameReader, ReadError};
 use raspbox_protocol::{Cursor, PROTOCOL_VERSION, RelPath, Version};
@@ -116,6 +116,25 @@ impl<C: Control> ApplianceOver<C> {
 impl<C: Control> Remote for ApplianceOver<C> {
     fn info(&mut self) -> Result<Info, RemoteError> {
         self.twice(info)
+    }
+
+    fn knows(&mut self, cursor: Cursor) -> Result<bool, RemoteError> {
+        let reply = self.twice(|connection| {
+            let reply = connection.command(&format!("SITE {SITE} KNOWS {cursor}"))?;
+            if reply.is_done() {
+                Ok(reply)
+            } else {
+                Err(connection.trouble(&reply))
+            }
+        })?;
+        match reply.text.as_str() {
+            KNOWN => Ok(true),
+            UNKNOWN => Ok(false),
+            other => {
+                let what = format!("whether it knows a position isn't understood: {other}");
+                Err(self.connection()?.nonsense(what))
+            }
+        }
     }
 
     fn look(

@@ -133,6 +133,11 @@ impl Remote for Foreign {
         })
     }
 
+    /// Its epoch is where it is; another one is another place.
+    fn knows(&mut self, _cursor: Cursor) -> Result<bool, RemoteError> {
+        Ok(false)
+    }
+
     fn look(
         &mut self,
         _since: Option<Cursor>,

@@ -45,6 +45,9 @@ pub trait Remote: Send {
     /// See [`RemoteError`]; so for all methods.
     fn info(&mut self) -> Result<Info, RemoteError>;
 
+    /// Whether the remote's journal has been at this position, which isn't of its newest epoch.
+    fn knows(&mut self, cursor: Cursor) -> Result<bool, RemoteError>;
+
     /// Looks at the remote tree: what changed after `since` where that can be told, else all of it.
     ///
     /// `known` is what was recorded at the last look, and `local_file` the size and the executable bit

@@ -53,6 +53,7 @@ impl Open {
         step: Step,
         act: impl FnOnce(&mut State) -> Result<T, Errno>,
     ) -> io::Result<T> {
+        self.disk.let_others();
         let mut state = self.disk.state();
         state.step(self.life, step)?;
         Ok(act(&mut state)?)
