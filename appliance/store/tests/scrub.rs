@@ -144,7 +144,8 @@ fn a_file_that_rots_is_found_and_told() {
     // It is no change: nobody is to take it for an edit.
     assert_eq!((my.version("d/a"), my.store().cursor()), (version, cursor));
     my.reopen();
-    assert_eq!((my.version("d/a"), my.store().cursor()), (version, cursor));
+    let now = (my.version("d/a"), my.store().cursor().seq);
+    assert_eq!(now, (version, cursor.seq));
     assert_eq!(damages(&my), expected, "it is remembered");
     assert_eq!(scrub(&my).damaged, 1);
     assert_eq!(damages(&my), expected, "and known once");
@@ -157,7 +158,7 @@ fn a_scan_does_not_take_what_rotted_for_an_edit() {
     my.close();
     rot(&my, "a", "evil content");
     my.reopen();
-    assert_eq!(my.store().cursor(), cursor);
+    assert_eq!(my.store().cursor().seq, cursor.seq);
     assert_eq!(my.changes(cursor), [""; 0]);
     let entry = &my.tree()[&path("a")].0;
     assert!(entry.same_content(&raspbox_protocol::Entry::File(file("good content"))));
