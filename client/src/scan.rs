@@ -286,3 +286,194 @@ fn as_file(stat: &Stat, digest: Digest) -> File {
 fn unreadable<T>(error: &io::Error) -> Node<T> {
     Node::Unknown(Unknown::Unreadable(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Doubt, GRANULARITY_MAX, QUIET, Scanner, hash, is_quiet, is_settled};
+    use crate::ignores::Rules;
+    use crate::state::{Hashed, Print};
+    use raspbox_beneath::{Stat, Top, now};
+    use raspbox_core::tree::{Node, Unknown};
+    use raspbox_protocol::{Digest, Mtime, RelPath};
+    use std::ffi::OsStr;
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn before(time: Mtime, age: Duration) -> Mtime {
+        Mtime(time.0 - i64::try_from(age.as_nanos()).expect("short"))
+    }
+
+    #[test]
+    fn a_hash_is_believed_once_the_file_is_older_than_any_clocks_step() {
+        let now = Mtime(1_700_000_000_000_000_000);
+        assert!(!is_settled(now, now));
+        assert!(!is_settled(before(now, GRANULARITY_MAX), now));
+        assert!(is_settled(Mtime(before(now, GRANULARITY_MAX).0 - 1), now));
+        assert!(!is_settled(Mtime(now.0 + 1), now), "of the future");
+    }
+
+    #[test]
+    fn a_file_is_quiet_once_nobody_touched_it_for_a_moment() {
+        let now = Mtime(1_700_000_000_000_000_000);
+        assert!(!is_quiet(now, now));
+        assert!(!is_quiet(Mtime(before(now, QUIET).0 + 1), now));
+        assert!(is_quiet(before(now, QUIET), now));
+        // A clock that was set back says nothing, and must not hold a file up for years.
+        assert!(is_quiet(Mtime(now.0 + 1), now));
+    }
+
+    #[test]
+    fn what_changes_while_it_is_read_is_read_again_and_then_left_alone() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = dir.path().join("a");
+        let top = Top::open(dir.path()).expect("open");
+        let folder = top.folder(None).expect("the top");
+        let name = OsStr::new("a");
+        let read = |changes: usize| {
+            std::fs::write(&file, "first").expect("write");
+            let mut reads = 0;
+            let found = hash(&folder, name, &mut |_| {
+                reads += 1;
+                if reads <= changes {
+                    std::fs::write(&file, format!("written {reads}")).expect("write");
+                }
+            });
+            (reads, found.expect("read").map(|(_, digest)| digest))
+        };
+        assert_eq!(read(0), (1, Some(Digest::of(b"first"))));
+        assert_eq!(read(1), (2, Some(Digest::of(b"written 1"))));
+        assert_eq!(read(100), (3, None));
+    }
+
+    /// What a scan makes of a file with this content, of which this was known.
+    fn scan(
+        content: &str,
+        known: impl Fn(Print) -> Option<Hashed>,
+        doubt: impl Fn(Print) -> Doubt,
+    ) -> (Option<Node<()>>, usize, usize) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = dir.path().join("a");
+        std::fs::write(&file, content).expect("write");
+        let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let open = std::fs::File::options().append(true).open(&file);
+        open.and_then(|file| file.set_modified(long_ago))
+            .expect("its time");
+        let top = Top::open(dir.path()).expect("open");
+        let path = RelPath::parse("a").expect("good");
+        let look = || -> Stat { top.stat(&path).expect("known").expect("there") };
+        // Its ctime is young, whatever its mtime is.
+        while !is_quiet(look().ctime, now()) {
+            std::thread::yield_now();
+        }
+        let print = Print::from(&look());
+        let mut reads = 0;
+        let mut scanner = Scanner {
+            top: &top,
+            rules: &Rules::parse(""),
+            known: &|_| known(print),
+            doubt: &|_| doubt(print),
+            now: now(),
+            reading: &mut |_, _| reads += 1,
+            fresh: Vec::new(),
+            damaged: Vec::new(),
+            unsyncable: Vec::new(),
+            young: Vec::new(),
+        };
+        let node = scanner.at(&path);
+        let damaged = scanner.damaged.len();
+        let node = node.map(|node| match node {
+            Node::File(file, _) => Node::File(file, ()),
+            Node::Unknown(why) => Node::Unknown(why),
+            Node::Folder(..) | Node::Symlink(..) => panic!("it is a file"),
+        });
+        drop(dir);
+        (node, reads, damaged)
+    }
+
+    fn digest(node: &Option<Node<()>>) -> Option<Digest> {
+        match node {
+            Some(Node::File(file, ())) => Some(file.digest),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_settled_hash_is_believed_by_looks_unless_it_is_suspect() {
+        let good = Digest::of(b"good");
+        let known = |settled| {
+            move |print| {
+                Some(Hashed {
+                    print,
+                    digest: good,
+                    settled,
+                })
+            }
+        };
+        let no = |_| Doubt::No;
+        // Believed, and not read.
+        let (node, reads, damaged) = scan("evil", known(true), no);
+        assert_eq!((digest(&node), reads, damaged), (Some(good), 0, 0));
+        // Suspect: read. Another hash under the same looks is damage, the same one is nothing.
+        let (node, reads, damaged) = scan("evil", known(true), |_| Doubt::Suspect);
+        assert_eq!(node, Some(Node::Unknown(Unknown::Damaged)));
+        assert_eq!((reads, damaged), (1, 1));
+        let (node, _, damaged) = scan("good", known(true), |_| Doubt::Suspect);
+        assert_eq!((digest(&node), damaged), (Some(good), 0));
+        // Taken too soon after the write: whatever is there now is an edit.
+        let (node, reads, damaged) = scan("evil", known(false), |_| Doubt::Suspect);
+        let evil = Some(Digest::of(b"evil"));
+        assert_eq!((digest(&node), reads, damaged), (evil, 1, 0));
+        // So it is where it doesn't look the same.
+        let touched = |mut print: Print| {
+            print.ctime -= 1;
+            Some(Hashed {
+                print,
+                digest: good,
+                settled: true,
+            })
+        };
+        let (node, reads, damaged) = scan("evil", touched, |_| Doubt::Suspect);
+        assert_eq!((digest(&node), reads, damaged), (evil, 1, 0));
+    }
+
+    #[test]
+    fn what_was_found_damaged_stays_so_for_as_long_as_it_looks_so() {
+        let (node, reads, _) = scan("evil", |_| None, Doubt::Damaged);
+        assert_eq!(node, Some(Node::Unknown(Unknown::Damaged)));
+        assert_eq!(reads, 0);
+        let other = |mut print: Print| {
+            print.ctime -= 1;
+            Doubt::Damaged(print)
+        };
+        let (node, reads, _) = scan("evil", |_| None, other);
+        assert_eq!((digest(&node), reads), (Some(Digest::of(b"evil")), 1));
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_read_is_unknown_and_not_empty() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::fs::create_dir(dir.path().join("gone")).expect("mkdir");
+        let top = Top::open(Path::new(dir.path())).expect("open");
+        let mut scanner = Scanner {
+            top: &top,
+            rules: &Rules::parse(""),
+            known: &|_| None,
+            doubt: &|_| Doubt::No,
+            now: now(),
+            reading: &mut |_, _| {},
+            fresh: Vec::new(),
+            damaged: Vec::new(),
+            unsyncable: Vec::new(),
+            young: Vec::new(),
+        };
+        // A path through something that is no folder can't be told to be absent.
+        std::os::unix::fs::symlink("gone", dir.path().join("link")).expect("symlink");
+        let below = RelPath::parse("link/x").expect("good");
+        assert!(matches!(
+            scanner.at(&below),
+            Some(Node::Unknown(Unknown::Unreadable(_)))
+        ));
+        let gone = RelPath::parse("gone/x").expect("good");
+        assert!(scanner.at(&gone).is_none());
+    }
+}
