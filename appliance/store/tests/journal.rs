@@ -183,6 +183,24 @@ fn a_touch_is_told_and_no_edit() {
 }
 
 #[test]
+fn an_edit_that_keeps_size_and_time_is_found() {
+    let mut my = Box::new();
+    let n = common::put("a", raspbox_protocol::commit::Expect::Absent, "one");
+    my.one(1, n);
+    let cursor = my.store().cursor();
+    my.close();
+    // Its time is from long ago, so nothing is in doubt; only its ctime tells.
+    let before = std::fs::metadata(my.at("a")).expect("there");
+    std::fs::write(my.at("a"), "two").expect("write");
+    let file = std::fs::File::options().write(true).open(my.at("a"));
+    file.and_then(|file| file.set_modified(before.modified()?))
+        .expect("its time");
+    my.reopen();
+    assert_eq!(my.changes(cursor), ["+a"]);
+    my.check_tree();
+}
+
+#[test]
 fn an_edit_that_its_times_hide_is_found_where_the_row_is_young() {
     let fat = common::Faults {
         fat: true,

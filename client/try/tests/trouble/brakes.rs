@@ -127,6 +127,9 @@ fn a_folder_without_its_mark_is_another_one() {
         5,
         "there is no yes to that"
     );
+    // Or it has our folder, and not the mark in it.
+    fs::create_dir(laptop.folder.join(".raspbox")).expect("a folder");
+    halts(&laptop, &["the synced folder"]);
     // Or another one's.
     put(&laptop.folder, ".raspbox/pair", "somebody else's\n");
     halts(&laptop, &["the synced folder"]);

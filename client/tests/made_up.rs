@@ -1,0 +1,219 @@
+//! Remotes that are made up, for what no real one does on demand: contents that aren't what they are
+//! said to be, and drives that can't hold everything.
+#![allow(missing_docs)]
+
+use raspbox::engine::{Engine, Options, Scope};
+use raspbox::local::Workspace;
+use raspbox::remote::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
+use raspbox::verify::{Cure, Finding, Side};
+use raspbox_beneath::File;
+use raspbox_core::plan::Trouble;
+use raspbox_core::tree::Unknown;
+use raspbox_protocol::commit::{Op, Outcome};
+use raspbox_protocol::info::{DriveId, Holds, Info};
+use raspbox_protocol::want::Want;
+use raspbox_protocol::{Cursor, Digest, Entry, Epoch, Mtime, RelPath, Version};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// One file `a`, whose bytes are never those of its hash, on a drive that holds what FAT does.
+#[derive(Clone, Default)]
+struct Spoilt {
+    version: Arc<AtomicU64>,
+    fetched: Arc<AtomicU64>,
+    /// The paths that were pushed.
+    pushed: Arc<Mutex<Vec<RelPath>>>,
+}
+
+impl Spoilt {
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            epoch: Epoch([1; 16]),
+            seq: self.version.load(Ordering::SeqCst),
+        }
+    }
+}
+
+impl Remote for Spoilt {
+    fn info(&mut self) -> Result<Info, RemoteError> {
+        Ok(Info {
+            protocol: raspbox_protocol::PROTOCOL_VERSION,
+            drive: DriveId([2; 16]),
+            cursor: self.cursor(),
+            free_bytes: 1 << 30,
+            size_bytes: 1 << 30,
+            holds: Holds {
+                case_sensitive: false,
+                symlinks: false,
+                dos_names: true,
+                file_max_bytes: u64::MAX,
+                granularity: Duration::from_nanos(1),
+            },
+            now: Mtime(0),
+            writable: true,
+        })
+    }
+
+    fn look(
+        &mut self,
+        _: Option<Cursor>,
+        _: &RemoteTree,
+        _: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
+    ) -> Result<Look, RemoteError> {
+        let file = raspbox_protocol::File {
+            digest: Digest::of(b"good"),
+            size: 4,
+            mtime: Mtime(0),
+            executable: false,
+        };
+        let version = Version(self.cursor().seq);
+        Ok(Look {
+            whole: true,
+            changes: vec![(
+                RelPath::parse("a").expect("good"),
+                Some(Entry::File(file)),
+                version,
+            )],
+            unknown: Vec::new(),
+            cursor: self.cursor(),
+        })
+    }
+
+    fn push(
+        &mut self,
+        ops: &[Op],
+        _: &mut dyn FnMut(usize) -> io::Result<File>,
+        _: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Outcome>, RemoteError> {
+        let mut pushed = self.pushed.lock().expect("nobody panicked");
+        for op in ops {
+            let Op::Put { path, .. } = op else {
+                panic!("only files: {op:?}")
+            };
+            pushed.push(path.clone());
+        }
+        Ok(vec![Outcome::Done(Version(9)); ops.len()])
+    }
+
+    fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
+        for index in 0..wants.len() {
+            self.fetched.fetch_add(1, Ordering::SeqCst);
+            sink.begin(index, 4)?;
+            sink.data(index, b"evil")?;
+            sink.done(index);
+        }
+        Ok(())
+    }
+
+    fn knows(&mut self, _cursor: Cursor) -> Result<bool, RemoteError> {
+        Ok(true)
+    }
+
+    fn knows_hashes(&self) -> bool {
+        true
+    }
+
+    fn events(&self, _: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
+        Ok(None)
+    }
+}
+
+/// A paired folder, and an engine for it.
+fn engine(dir: &Path, remote: &Spoilt) -> (PathBuf, Engine) {
+    let folder = dir.join("folder");
+    Workspace::mark(&folder, "pair").expect("marked");
+    let (database, remote) = (dir.join("sync.db"), Box::new(remote.clone()));
+    let engine = Engine::open(&folder, "pair", "laptop", &database, remote);
+    (folder, engine.expect("an engine"))
+}
+
+fn problems(engine: &mut Engine) -> Vec<Trouble> {
+    let summary = engine.round(&Scope::All, Options::default(), &mut |_| {});
+    let problems = summary.expect("a round").problems;
+    problems.into_iter().map(|problem| problem.what).collect()
+}
+
+/// Writes a file as if long ago.
+fn write(path: &Path, content: &str) {
+    std::fs::write(path, content).expect("write");
+    let file = std::fs::File::options().append(true).open(path);
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    file.and_then(|file| file.set_modified(long_ago))
+        .expect("its time");
+}
+
+#[test]
+fn a_content_that_is_spoilt_again_and_again_is_damaged_and_not_fetched_for_ever() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let remote = Spoilt::default();
+    let (folder, mut engine) = engine(dir.path(), &remote);
+    let mut round = || {
+        let damaged = Trouble::Remote(Unknown::Damaged);
+        assert_eq!(problems(&mut engine), [damaged]);
+        remote.fetched.load(Ordering::SeqCst)
+    };
+    assert_eq!([round(), round(), round()], [2, 2, 2]);
+    // Another version may be another content.
+    remote.version.store(2, Ordering::SeqCst);
+    assert_eq!([round(), round()], [4, 4]);
+    assert!(!folder.join("a").exists());
+    let staging = std::fs::read_dir(folder.join(".raspbox/staging"));
+    assert_eq!(staging.expect("staging").count(), 0);
+}
+
+#[test]
+fn a_repair_takes_nothing_that_is_spoilt_itself() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let remote = Spoilt::default();
+    let (folder, mut engine) = engine(dir.path(), &remote);
+    write(&folder.join("a"), "good");
+    assert_eq!(problems(&mut engine), []);
+    // It rots: its client knows the looks that it has then.
+    write(&folder.join("a"), "rots");
+    let now = std::fs::metadata(folder.join("a")).expect("there");
+    let ctime = now.ctime() * 1_000_000_000 + now.ctime_nsec();
+    let db = rusqlite::Connection::open(dir.path().join("sync.db")).expect("the state");
+    let changed = db.execute("UPDATE print SET ctime = ?", [ctime]);
+    assert_eq!(changed.expect("updated"), 1);
+    let reread = engine.reread(&mut |_| {}).expect("read");
+    engine.remember(&reread).expect("remembered");
+    let found = engine
+        .compare(&reread, true, &mut |_| {})
+        .expect("compared");
+    let expected = Finding {
+        path: RelPath::parse("a").expect("good"),
+        side: Side::Here,
+        cure: Cure::Other,
+        repaired: false,
+    };
+    assert_eq!(found.files, [expected]);
+    assert_eq!(remote.fetched.load(Ordering::SeqCst), 1);
+    let left = std::fs::read_to_string(folder.join("a"));
+    assert_eq!(left.expect("there"), "rots");
+    let staging = std::fs::read_dir(folder.join(".raspbox/staging"));
+    assert_eq!(staging.expect("staging").count(), 0);
+}
+
+#[test]
+fn what_the_drive_cannot_hold_is_said_and_not_sent() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let remote = Spoilt::default();
+    let (folder, mut engine) = engine(dir.path(), &remote);
+    for name in ["a", "fine", "why?", "Name", "name"] {
+        write(&folder.join(name), "good");
+    }
+    let troubles = problems(&mut engine);
+    let cannot_hold = |trouble: &&Trouble| matches!(trouble, Trouble::CannotHold(_));
+    assert!(
+        troubles.iter().filter(cannot_hold).count() >= 2,
+        "{troubles:?}"
+    );
+    let pushed = remote.pushed.lock().expect("nobody panicked").clone();
+    let is = |name: &str| pushed.iter().any(|path| path.as_str() == name);
+    assert!(is("fine") && !is("why?"), "{pushed:?}");
+    assert!(!(is("Name") && is("name")), "{pushed:?}");
+}
