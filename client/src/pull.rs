@@ -12,7 +12,7 @@ use raspbox_core::plan::{Action, Trouble};
 use raspbox_core::tree::{Node, Unknown};
 use raspbox_protocol::commit::Refusal;
 use raspbox_protocol::want::Want;
-use raspbox_protocol::{Digest, Entry, File, Mtime, RelPath, Version};
+use raspbox_protocol::{Digest, Entry, File, RelPath, Version};
 use std::io::{self, Write};
 
 /// The most files that are fetched at once, and the most bytes; a larger file comes alone.
@@ -394,7 +394,7 @@ impl Engine {
         for (path, file, print) in placed {
             let seen = Seen {
                 print: *print,
-                settled: is_settled(Mtime(print.mtime), clock),
+                settled: is_settled(print, clock),
             };
             let entry = Entry::File(*file);
             set(local, path, &entry, seen);
@@ -407,7 +407,7 @@ impl Engine {
         self.state.write(|w| {
             for (path, file, print) in placed {
                 let entry = Entry::File(*file);
-                let settled = is_settled(Mtime(print.mtime), clock);
+                let settled = is_settled(print, clock);
                 w.set_hashed(
                     path,
                     &Hashed {

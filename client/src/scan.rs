@@ -196,7 +196,7 @@ impl Scanner<'_> {
                 let hashed = Hashed {
                     print: Print::from(&stat),
                     digest,
-                    settled: is_settled(stat.mtime, self.now),
+                    settled: is_settled(&Print::from(&stat), self.now),
                 };
                 self.fresh.push((path.clone(), hashed));
                 let seen = Seen {
@@ -212,12 +212,15 @@ impl Scanner<'_> {
     }
 }
 
-/// Whether a file with this mtime can't have been written again within the same step of the
-/// filesystem's clock after `now`.
+/// Whether a file that looked so at `now` can't be written again and look the same: its times are
+/// older than a step of the filesystem's clock. A program that sets the mtime back is told by the
+/// ctime, whose step is worth minding where it shows whole seconds.
 #[must_use]
-pub fn is_settled(mtime: Mtime, now: Mtime) -> bool {
+pub fn is_settled(print: &Print, now: Mtime) -> bool {
     let granularity = i64::try_from(GRANULARITY_MAX.as_nanos()).expect("two seconds fit");
-    mtime.0 < now.0.saturating_sub(granularity)
+    let step_ago = now.0.saturating_sub(granularity);
+    let whole_seconds = print.ctime % 1_000_000_000 == 0;
+    print.mtime < step_ago && (!whole_seconds || print.ctime < step_ago)
 }
 
 /// Whether a file with this ctime hasn't been touched for long enough. One of the future says

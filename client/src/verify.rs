@@ -307,7 +307,7 @@ impl Engine {
                 &Hashed {
                     print,
                     digest,
-                    settled: is_settled(Mtime(print.mtime), now()),
+                    settled: is_settled(&print, now()),
                 },
             )?;
             w.forget_damaged(path)?;

@@ -58,11 +58,13 @@ pub fn scenario(seed: u64) -> Scenario {
         }
     };
     let drive = disk(&mut rng);
-    let disks = (0..stations).map(|_| disk(&mut rng)).collect();
+    let disks: Vec<Disk> = (0..stations).map(|_| disk(&mut rng)).collect();
+    // What a workstation's own disk can't tell apart isn't simulated yet.
+    let tells_case = !disks.contains(&Disk::Fat);
     let mut often = |of: u8| rng.u8(..10) < of;
     let mut mood = Mood {
         stations,
-        odd_names: often(3),
+        odd_names: often(3) && tells_case,
         ftp: often(4),
         by_hand: often(3),
         net: often(5),
@@ -87,6 +89,14 @@ pub fn scenario(seed: u64) -> Scenario {
             steps.push(Step::Edit(Who::Station(station), edit));
         }
         steps.push(Step::Settle);
+    }
+    // Something to go back to.
+    if mood.databases {
+        steps.extend((0..stations).map(Step::SaveState));
+        steps.push(Step::SaveJournal);
+    }
+    if mood.drives {
+        steps.push(Step::Backup);
     }
     while steps.len() < count {
         let step = mood.step();

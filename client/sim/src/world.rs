@@ -204,7 +204,8 @@ impl World {
             all.extend(station.disk.files("folder", also_hidden).into_values());
         }
         for drive in &self.drives {
-            all.extend(drive.files("", also_hidden).into_values());
+            // What is staged there was never confirmed.
+            all.extend(drive.files("", false).into_values());
             for kept in [".raspbox/versions", ".raspbox/staging.broken"] {
                 all.extend(drive.files_from(kept).into_values());
             }
@@ -212,18 +213,14 @@ impl World {
         all
     }
 
-    /// Lets go of what nobody has any more, and nobody but its owner is to blame.
-    fn excuse(&mut self) {
+    /// Lets go of what nobody has any more, of which nobody but its owner is to blame.
+    fn excuse(&mut self, destroyed: &[Digest]) {
         let all = self.everywhere(true);
-        let gone: Vec<Digest> = self
-            .oracle
-            .kept()
-            .filter(|d| !all.contains(*d))
-            .copied()
-            .collect();
-        for digest in gone {
-            self.say(|| "    (its last copy)".into());
-            self.oracle.destroyed(&digest);
+        for digest in destroyed {
+            if !all.contains(digest) {
+                self.say(|| "    (its last copy)".into());
+                self.oracle.destroyed(digest);
+            }
         }
     }
 
@@ -486,24 +483,20 @@ fn note(world: &mut World, who: Who, edit: &Edit, before: &Files, after: &Files)
             world.oracle.deleted(who, path, *digest);
         }
     }
+    // What somebody destroys on the drive itself leaves no version, and the workstations follow.
+    let gone: Vec<Digest> = before
+        .iter()
+        .filter(|(path, digest)| after.get(*path) != Some(digest))
+        .map(|(_, digest)| *digest)
+        .collect();
     if who == Who::Drive {
-        // TODO-KEEP
-        let gone: Vec<Digest> = before
-            .iter()
-            .filter(|(path, digest)| after.get(*path) != Some(digest))
-            .map(|(_, digest)| *digest)
-            .collect();
-        for digest in gone {
-            world.oracle.destroyed(&digest);
+        for digest in &gone {
+            world.oracle.destroyed(digest);
         }
     }
     // Others keep what they have; the last copy is its owner's to destroy.
-    if who != Who::Ftp
-        && before
-            .iter()
-            .any(|(path, digest)| after.get(path) != Some(digest))
-    {
-        world.excuse();
+    if who != Who::Ftp && !gone.is_empty() {
+        world.excuse(&gone);
     }
 }
 
@@ -869,15 +862,15 @@ fn take(step: &Step) -> Result<(), String> {
             world.backup = world.drive().map(disks::Drive::copy);
         }),
         Step::RestoreBackup => restore_backup(),
-        Step::LoseJournal => on_stopped("journal lost", |world| {
+        Step::LoseJournal => on_stopped(Some("journal lost"), |world| {
             if let Some(drive) = world.drive() {
                 drive.lose_journal();
             }
         }),
-        Step::SaveJournal => on_stopped("journal saved", |world| {
+        Step::SaveJournal => on_stopped(None, |world| {
             world.journal_copy = world.drive().map(disks::Drive::save_journal);
         }),
-        Step::RollBackJournal => on_stopped("journal rolled back", |world| {
+        Step::RollBackJournal => on_stopped(Some("journal rolled back"), |world| {
             if let (Some(copy), Some(0), Some(drive)) =
                 (&world.journal_copy, world.plugged, world.drive())
             {
@@ -981,11 +974,13 @@ fn plug(number: usize) {
 }
 
 /// Changes something on the drive while nobody uses it.
-fn on_stopped(kind: &'static str, change: impl FnOnce(&mut World)) {
+fn on_stopped(fault: Option<&'static str>, change: impl FnOnce(&mut World)) {
     stop_appliance();
     with(|world| {
-        world.fault(kind);
-        world.oracle.forgetful = true;
+        if let Some(kind) = fault {
+            world.fault(kind);
+            world.oracle.forgetful = true;
+        }
         change(world);
     });
     start_appliance();
@@ -995,11 +990,12 @@ fn restore_backup() {
     if with(|world| world.backup.is_none() || world.plugged != Some(0)) {
         return;
     }
-    on_stopped("drive restored", |world| {
+    on_stopped(Some("drive restored"), |world| {
         let backup = world.backup.as_ref().expect("looked for above");
         world.drives[0].restore_whole(backup);
         // What was only on it is gone, and nobody can help that.
-        world.excuse();
+        let all: Vec<Digest> = world.oracle.kept().copied().collect();
+        world.excuse(&all);
     });
 }
 
