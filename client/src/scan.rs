@@ -309,10 +309,25 @@ mod tests {
     #[test]
     fn a_hash_is_believed_once_the_file_is_older_than_any_clocks_step() {
         let now = Mtime(1_700_000_000_000_000_000);
-        assert!(!is_settled(now, now));
-        assert!(!is_settled(before(now, GRANULARITY_MAX), now));
-        assert!(is_settled(Mtime(before(now, GRANULARITY_MAX).0 - 1), now));
-        assert!(!is_settled(Mtime(now.0 + 1), now), "of the future");
+        let at = |mtime: Mtime, ctime: Mtime| Print {
+            mtime: mtime.0,
+            ctime: ctime.0,
+            ..Print::default()
+        };
+        // A filesystem that keeps nanoseconds.
+        let touched = Mtime(now.0 - 1);
+        assert!(!is_settled(&at(now, touched), now));
+        assert!(!is_settled(&at(before(now, GRANULARITY_MAX), touched), now));
+        let old = Mtime(before(now, GRANULARITY_MAX).0 - 1);
+        assert!(is_settled(&at(old, touched), now));
+        assert!(
+            !is_settled(&at(Mtime(now.0 + 1), touched), now),
+            "of the future"
+        );
+        // One that keeps seconds.
+        assert!(!is_settled(&at(old, now), now), "its time may be set back");
+        let seconds_ago = before(now, Duration::from_secs(3));
+        assert!(is_settled(&at(old, seconds_ago), now));
     }
 
     #[test]
