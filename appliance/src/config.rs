@@ -24,7 +24,7 @@ const EPHEMERAL_PORTS: RangeInclusive<u16> = 32768..=60999;
 /// How often everything is read again: flash that isn't read for months is what rots.
 const SCRUB_EVERY_DAYS: u16 = 30;
 
-/// A fifth of what a slow pendrive reads: 64 GB take five hours of idle time.
+/// Slow enough to leave even a pendrive to others: 64 GB take some four hours of idle time.
 const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// Everything that `serve` needs to know.

@@ -25,8 +25,8 @@ use std::sync::Arc;
 /// How many rows are read at once.
 const PAGE: u32 = 256;
 
-/// How much is read at most before the place is remembered: a minute or so of work that a power cut
-/// may cost, for a write to the drive.
+/// How much is read at most before the place is remembered: what a power cut may cost, against a
+/// write to the drive.
 const REMEMBER_EVERY_BYTES: u64 = 256 << 20;
 
 /// The same for many small files.
