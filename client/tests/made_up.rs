@@ -2,17 +2,19 @@
 //! said to be, and drives that can't hold everything.
 #![allow(missing_docs)]
 
-use raspbox::engine::{Engine, Options, Scope};
+use raspbox::engine::{Engine, Options, Scope, SyncError};
 use raspbox::local::Workspace;
 use raspbox::remote::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
 use raspbox::verify::{Cure, Finding, Side};
 use raspbox_beneath::File;
+use raspbox_core::guard::{Allowances, Halt};
 use raspbox_core::plan::Trouble;
 use raspbox_core::tree::Unknown;
-use raspbox_protocol::commit::{Op, Outcome};
+use raspbox_protocol::commit::{Op, Outcome, Refusal};
 use raspbox_protocol::info::{DriveId, Holds, Info};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Cursor, Digest, Entry, Epoch, Mtime, RelPath, Version};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -216,4 +218,121 @@ fn what_the_drive_cannot_hold_is_said_and_not_sent() {
     let is = |name: &str| pushed.iter().any(|path| path.as_str() == name);
     assert!(is("fine") && !is("why?"), "{pushed:?}");
     assert!(!(is("Name") && is("name")), "{pushed:?}");
+}
+
+/// A drive that takes everything; at the first deletion, something happens on this computer.
+struct Drive {
+    files: BTreeMap<RelPath, raspbox_protocol::File>,
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Remote for Drive {
+    fn info(&mut self) -> Result<Info, RemoteError> {
+        Spoilt::default().info()
+    }
+
+    fn knows(&mut self, _: Cursor) -> Result<bool, RemoteError> {
+        Ok(true)
+    }
+
+    fn look(
+        &mut self,
+        _: Option<Cursor>,
+        _: &RemoteTree,
+        _: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
+    ) -> Result<Look, RemoteError> {
+        let files = self.files.iter();
+        Ok(Look {
+            whole: true,
+            changes: files
+                .map(|(path, file)| (path.clone(), Some(Entry::File(*file)), Version(0)))
+                .collect(),
+            unknown: Vec::new(),
+            cursor: Spoilt::default().cursor(),
+        })
+    }
+
+    fn push(
+        &mut self,
+        ops: &[Op],
+        _: &mut dyn FnMut(usize) -> io::Result<File>,
+        _: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Outcome>, RemoteError> {
+        let done = ops.iter().map(|op| match op {
+            Op::Put { path, file, .. } => {
+                self.files.insert(path.clone(), *file);
+                Outcome::Done(Version(0))
+            }
+            Op::Delete { path, .. } => match self.meanwhile.take() {
+                // Refused as changed, so that the round looks again.
+                Some(meanwhile) => {
+                    meanwhile();
+                    Outcome::Refused(Refusal::Changed)
+                }
+                None => {
+                    self.files.remove(path);
+                    Outcome::Done(Version(0))
+                }
+            },
+            other => panic!("neither put nor delete: {other:?}"),
+        });
+        Ok(done.collect())
+    }
+
+    fn pull(&mut self, _: &[Want], _: &mut dyn Sink) -> Result<(), RemoteError> {
+        panic!("there is nothing to pull")
+    }
+
+    fn knows_hashes(&self) -> bool {
+        true
+    }
+
+    fn events(&self, _: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
+        Ok(None)
+    }
+}
+
+#[test]
+fn a_yes_is_for_all_laps_of_a_round_together() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let folder = dir.path().join("folder");
+    Workspace::mark(&folder, "pair").expect("marked");
+    let name = |n: usize| folder.join(format!("file {n}"));
+    for n in 0..100 {
+        write(&name(n), &format!("content {n}"));
+    }
+    let more: Vec<PathBuf> = (30..55).map(name).collect();
+    let meanwhile = move || {
+        for path in more {
+            std::fs::remove_file(path).expect("remove");
+        }
+    };
+    let remote = Drive {
+        files: BTreeMap::new(),
+        meanwhile: Some(Box::new(meanwhile)),
+    };
+    let database = dir.path().join("sync.db");
+    let engine = Engine::open(&folder, "pair", "laptop", &database, Box::new(remote));
+    let mut engine = engine.expect("an engine");
+    let mut round = |deletions| {
+        let allow = Allowances {
+            deletions,
+            changes: 0,
+        };
+        let options = Options {
+            dry_run: false,
+            allow,
+        };
+        engine.round(&Scope::All, options, &mut |_| {})
+    };
+    assert!(round(0).is_ok_and(|summary| summary.pushed == 100));
+    for n in 0..30 {
+        std::fs::remove_file(name(n)).expect("remove");
+    }
+    assert!(matches!(round(29), Err(SyncError::Halt(_))));
+    // 30 were confirmed, and 29 went before 25 others did: with the one that is left, fewer than 30.
+    match round(30) {
+        Err(SyncError::Halt(Halt::Deletions { deletions, .. })) => assert_eq!(deletions, 26),
+        other => panic!("{other:?}"),
+    }
 }
