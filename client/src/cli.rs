@@ -56,6 +56,24 @@ enum Command {
     ///
     /// Exits with 0 where all is good or was repaired, and with 1 where something damaged is left.
     Verify(Verify),
+    /// Show what a file was before: which versions the appliance keeps, and who made them
+    History(History),
+    /// Bring back what was replaced, deleted or moved
+    ///
+    /// PATH is a file or folder in a synced folder; one that is gone works as well. Without --at or
+    /// --version, a file gets the content that it had before the present one, or last had.
+    ///
+    /// A restore is a change like any other: it is synced to all computers, what it replaces or
+    /// deletes is kept as a version, and it can be undone in the same way.
+    Restore(Restore),
+    /// List conflict copies, and what to do about them
+    Conflicts {
+        /// Only in this folder
+        folder: Option<PathBuf>,
+        /// As JSON, for scripts
+        #[arg(long)]
+        json: bool,
+    },
     /// Keep in sync whenever you are logged in (a systemd user unit)
     #[command(subcommand)]
     Service(Service),
@@ -128,6 +146,35 @@ pub(crate) struct Verify {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The file or folder; it may be gone
+    pub(crate) path: PathBuf,
+    /// As JSON, for scripts
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The file, or the folder with everything below it
+    #[arg(required_unless_present = "all")]
+    pub(crate) path: Option<PathBuf>,
+    /// As it was at this time: '2026-11-20 18:00', '18:00' (today), '2 hours ago', 3d, or
+    /// 2026-11-20T18:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "version")]
+    pub(crate) at: Option<String>,
+    /// This version, by its number in 'raspbox history'
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u64>,
+    /// The whole folder that is paired (the one that PATH is in, where there are several)
+    #[arg(long, requires = "at", conflicts_with = "version")]
+    pub(crate) all: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Service {
     /// Write and start the unit
@@ -190,6 +237,11 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Watch { folder } => commands::watch::run(&pairs, folder.as_deref()),
         Command::Status { json } => commands::status::run(&pairs, *json),
         Command::Verify(args) => commands::verify::run(&pairs, args),
+        Command::History(args) => commands::history::run(&pairs, args),
+        Command::Restore(args) => commands::restore::run(&pairs, args),
+        Command::Conflicts { folder, json } => {
+            commands::conflicts::run(&pairs, folder.as_deref(), *json)
+        }
         Command::Service(what) => commands::service(what, state_dir),
     }
 }
@@ -202,7 +254,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     if let Some(error) = error.downcast_ref::<RemoteError>() {
         return exit_of_remote(error);
     }
-    if error.is::<PairsError>() {
+    if error.is::<PairsError>() || error.is::<commands::Unusable>() {
         Exit::Usage
     } else {
         Exit::Attention

@@ -17,5 +17,6 @@ pub mod report;
 pub mod scan;
 pub mod service;
 pub mod state;
+pub mod times;
 pub mod verify;
 pub mod watch;

@@ -2,6 +2,7 @@
 //!
 //! Local, remote and baseline are values ([`tree`]); [`reconcile`] compares them and gives a
 //! [`plan::Plan`]; [`renames`] finds the moves in it; [`guard`] says whether it may be carried out.
+//! [`restore`] compares two trees of the appliance, as it is and as it was.
 //! Nothing here does I/O, reads a clock or draws a random number, so that every decision can be
 //! enumerated in a test and replayed in a simulation.
 
@@ -11,4 +12,5 @@ pub mod names;
 pub mod plan;
 pub mod reconcile;
 pub mod renames;
+pub mod restore;
 pub mod tree;

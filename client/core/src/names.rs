@@ -55,6 +55,12 @@ pub fn is_conflict_copy(name: &str) -> bool {
     find_mark(name).is_some()
 }
 
+/// The name that a conflict copy stands beside; `None` where it is none.
+#[must_use]
+pub fn original_name(name: &str) -> Option<String> {
+    is_conflict_copy(name).then(|| without_marks(name))
+}
+
 fn without_marks(name: &str) -> String {
     let mut plain = name.to_owned();
     while let Some((begin, end)) = find_mark(&plain) {

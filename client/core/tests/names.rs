@@ -284,3 +284,14 @@ fn a_change_of_case_is_a_move_and_no_clash() {
     // Into a place that is still taken when moves are made: the next time.
     assert_eq!(pushed("a=x b=y", "B=x", "a=x b=y"), "-b !B");
 }
+
+#[test]
+fn a_conflict_copy_tells_beside_what_it_stands() {
+    let original = raspbox_core::names::original_name;
+    for name in ["letter.txt", "Makefile", "a.tar.gz", ".profile"] {
+        let copy = raspbox_core::names::conflict_name(name, "laptop", "2026-11-20", &|_| false);
+        assert_eq!(original(&copy).as_deref(), Some(name));
+        assert_eq!(original(name), None);
+    }
+    assert_eq!(original("law (conflict of interest).txt"), None);
+}

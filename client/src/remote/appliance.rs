@@ -6,25 +6,30 @@
 
 use super::connection::{Connection, Reply};
 use super::control::{Control, Data};
-use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed};
+use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed, HISTORY_MAX};
 use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_beneath::File;
 use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
 use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
+use raspbox_protocol::history::Past;
 use raspbox_protocol::info::{INFO_MAX_BYTES, Info};
-use raspbox_protocol::special::{CommitSummary, KNOWN, RequestId, SITE, Special, UNKNOWN};
+use raspbox_protocol::special::{Clock, CommitSummary, KNOWN, RequestId, SITE, Special, UNKNOWN};
 use raspbox_protocol::want::{WANTS_MAX, Want};
 use raspbox_protocol::wire::{FrameReader, ReadError};
-use raspbox_protocol::{Cursor, PROTOCOL_VERSION, RelPath, Version};
+use raspbox_protocol::{Cursor, Mtime, PROTOCOL_VERSION, RelPath, Version};
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Read};
+use std::time::Duration;
 
 /// How often a commit or a list of wants is taken up again on a new connection.
 pub const RETRIES_MAX: u32 = 2;
 
 /// How long an event stream may be silent: three heartbeats, since one may be late on a busy Pi.
-const EVENTS_TIMEOUT: std::time::Duration = BEAT_INTERVAL.saturating_mul(3);
+const EVENTS_TIMEOUT: Duration = BEAT_INTERVAL.saturating_mul(3);
+
+/// How fast the appliance copies what it restores, at least. The slowest sticks write 3 MB/s.
+const COPIED_BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// How much is read from the network at once: one piece of content with its head.
 const READ_BYTES: usize = 256 << 10;
@@ -152,12 +157,7 @@ impl<C: Control> Remote for ApplianceOver<C> {
             feed(connection, Special::Tree)?
                 .ok_or_else(|| connection.nonsense("it has no list of its files"))
         })?;
-        Ok(Look {
-            whole: feed.whole,
-            changes: feed.changes,
-            unknown: Vec::new(),
-            cursor: feed.cursor,
-        })
+        Ok(look(feed))
     }
 
     fn push(
@@ -193,6 +193,19 @@ impl<C: Control> Remote for ApplianceOver<C> {
         self.twice(damaged)
     }
 
+    fn clock(&mut self) -> Result<Option<Clock>, RemoteError> {
+        self.twice(clock).map(Some)
+    }
+
+    fn history(&mut self, path: &RelPath) -> Result<Vec<Past>, RemoteError> {
+        self.twice(|connection| history(connection, path))
+    }
+
+    fn tree_at(&mut self, at: Mtime) -> Result<Option<Look>, RemoteError> {
+        let feed = self.twice(|connection| feed(connection, Special::At(at)))?;
+        Ok(feed.map(look))
+    }
+
     fn events(&self, since: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
         let mut connection = C::open(&self.endpoint)?;
         match connection.transfer(&retrieve(&Special::Events(since)), 0)? {
@@ -221,6 +234,49 @@ fn damaged<C: Control>(connection: &mut C) -> Result<Vec<Damage>, RemoteError> {
         }),
         Err(reply) if reply.code == 550 => Ok(Vec::new()),
         Err(reply) => Err(connection.trouble(&reply)),
+    }
+}
+
+/// The clock of the history.
+fn clock<C: Control>(connection: &mut C) -> Result<Clock, RemoteError> {
+    let reply = connection.command(&format!("SITE {SITE} CLOCK"))?;
+    if !reply.is_done() {
+        return Err(connection.trouble(&reply));
+    }
+    let odd = |_| connection.nonsense(format!("its clock: {}", super::peer::one_line(&reply.text)));
+    reply.text.parse().map_err(odd)
+}
+
+fn history<C: Control>(connection: &mut C, path: &RelPath) -> Result<Vec<Past>, RemoteError> {
+    let special = Special::History(path.clone());
+    let mut stream = match connection.transfer(&retrieve(&special), 0)? {
+        Ok(stream) => stream,
+        Err(reply) => return Err(connection.trouble(&reply)),
+    };
+    let bytes = BufReader::with_capacity(READ_BYTES, &mut stream);
+    let history = match streams::read_history(bytes, HISTORY_MAX) {
+        Ok(history) => history,
+        // Cut short; where the server still says why, that is the better answer.
+        Err(ReadError::Io(error)) => {
+            let reply = stream.why_broken(&error)?;
+            return Err(connection.trouble(&reply));
+        }
+        Err(error) => return Err(read_trouble(connection, "history", &error)),
+    };
+    let reply = stream.finish_download()?;
+    if reply.is_done() {
+        Ok(history)
+    } else {
+        Err(connection.trouble(&reply))
+    }
+}
+
+fn look(feed: Feed) -> Look {
+    Look {
+        whole: feed.whole,
+        changes: feed.changes,
+        unknown: Vec::new(),
+        cursor: feed.cursor,
     }
 }
 
@@ -329,7 +385,7 @@ fn send_commit<C: Control>(
         Err(reply) => return refused_whole(connection, &reply, draft.sent()),
     };
     let reply = match streams::write_commit(&mut stream, ops, draft, open, progress) {
-        Ok(()) => stream.finish_upload()?,
+        Ok(()) => stream.finish_upload_within(work(ops))?,
         Err(error) => stream.why_broken(&error)?,
     };
     if !reply.is_done() {
@@ -337,6 +393,20 @@ fn send_commit<C: Control>(
     }
     outcomes(connection, id, draft.sent())?
         .ok_or_else(|| connection.nonsense("it took the changes and doesn't know of them"))
+}
+
+/// How long the appliance may take for what it copies by itself, on a slow stick.
+fn work(ops: &[Op]) -> Duration {
+    let copied = ops.iter().map(|op| match op {
+        Op::Restore { file, .. } => file.size,
+        Op::Put { .. }
+        | Op::Symlink { .. }
+        | Op::MakeFolder { .. }
+        | Op::Delete { .. }
+        | Op::Move { .. }
+        | Op::SetMeta { .. } => 0,
+    });
+    Duration::from_secs(copied.sum::<u64>() / COPIED_BYTES_PER_SECOND)
 }
 
 /// A commit that wasn't taken at all: where it is about its content, each operation is refused.

@@ -344,6 +344,14 @@ impl Data for Transfer {
         }
     }
 
+    fn finish_upload_within(self, longer: Duration) -> Result<Reply, RemoteError> {
+        let control = self.control.try_clone()?;
+        control.set_read_timeout(Some(REPLY_TIMEOUT.saturating_add(longer)))?;
+        let reply = self.finish_upload();
+        control.set_read_timeout(Some(REPLY_TIMEOUT))?;
+        reply
+    }
+
     fn why_broken(mut self, error: &io::Error) -> Result<Reply, RemoteError> {
         let who = self.who.clone();
         if error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::TimedOut {

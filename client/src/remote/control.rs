@@ -86,6 +86,17 @@ pub trait Data: Read + Write + Send {
     /// Where the connection broke.
     fn finish_upload(self) -> Result<Reply, RemoteError>;
 
+    /// The same where the server may take so much longer than usual before it replies.
+    ///
+    /// # Errors
+    /// Where the connection broke.
+    fn finish_upload_within(self, _longer: Duration) -> Result<Reply, RemoteError>
+    where
+        Self: Sized,
+    {
+        self.finish_upload()
+    }
+
     /// After a transfer broke: the reply in which the server says why, if it still does.
     ///
     /// # Errors

@@ -26,9 +26,11 @@ use raspbox_beneath::File;
 use raspbox_core::tree::Folder;
 use raspbox_protocol::commit::{Op, Outcome, Refusal};
 use raspbox_protocol::damage::Damage;
+use raspbox_protocol::history::Past;
 use raspbox_protocol::info::Info;
+use raspbox_protocol::special::Clock;
 use raspbox_protocol::want::Want;
-use raspbox_protocol::{Cursor, Digest, Entry, RelPath, Version};
+use raspbox_protocol::{Cursor, Digest, Entry, Mtime, RelPath, Version};
 use std::io;
 
 /// What is known of the remote side: each entry with its version.
@@ -83,6 +85,22 @@ pub trait Remote: Send {
     /// What the remote knows to be damaged on its side. A foreign server knows nothing of that.
     fn damaged(&mut self) -> Result<Vec<Damage>, RemoteError> {
         Ok(Vec::new())
+    }
+
+    /// The clock of what the remote knows of the past; `None` for an ordinary FTP server, which keeps
+    /// no versions.
+    fn clock(&mut self) -> Result<Option<Clock>, RemoteError> {
+        Ok(None)
+    }
+
+    /// What stands at a path and what stood there, the newest first.
+    fn history(&mut self, _path: &RelPath) -> Result<Vec<Past>, RemoteError> {
+        Ok(Vec::new())
+    }
+
+    /// The whole tree as it was at a time of [`Remote::clock`]; `None` where that isn't known.
+    fn tree_at(&mut self, _at: Mtime) -> Result<Option<Look>, RemoteError> {
+        Ok(None)
     }
 
     /// Opens a stream that tells of changes after `since`, on a connection of its own; `None` where

@@ -7,6 +7,7 @@ use super::Sink;
 use raspbox_beneath::File;
 use raspbox_protocol::commit::{CommitFrame, DATA, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::history::{HistoryFrame, Past};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, FrameReader, FrameWriter, ReadError, WireError};
 use raspbox_protocol::{Cursor, Entry, RelPath, Version};
@@ -15,6 +16,10 @@ use std::io::{self, BufWriter, Read, Write};
 /// The most entries that are taken from one feed. Some 100 bytes each: what a workstation can hold,
 /// and ten times what a pendrive sensibly does.
 pub(super) const FEED_ENTRIES_MAX: usize = 5_000_000;
+
+/// The most versions of one path: a file that was saved every minute for months, on an appliance that
+/// has never let go of one.
+pub(super) const HISTORY_MAX: usize = 200_000;
 
 /// A whole feed: the tree, or what changed.
 #[derive(Debug, PartialEq)]
@@ -219,6 +224,21 @@ pub(super) fn read_feed(from: impl Read, entries_max: usize) -> Result<Feed, Rea
         changes,
         cursor,
     })
+}
+
+/// Reads a history, of at most so many versions.
+pub(super) fn read_history(from: impl Read, max: usize) -> Result<Vec<Past>, ReadError> {
+    let mut frames = FrameReader::new(from);
+    let mut history = Vec::new();
+    loop {
+        match frames.read()? {
+            HistoryFrame::Past(_) if history.len() == max => {
+                return Err(WireError::Value("number of versions").into());
+            }
+            HistoryFrame::Past(past) => history.push(past),
+            HistoryFrame::End => return Ok(history),
+        }
+    }
 }
 
 /// Reads an endless feed up to its next mark.
