@@ -27,6 +27,7 @@ macro_rules! on_either {
 mod computer;
 mod file;
 mod folder;
+mod holds;
 mod path;
 mod real;
 #[cfg(feature = "sim")]

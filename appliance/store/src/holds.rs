@@ -1,10 +1,10 @@
 //! What the drive's filesystem can hold, and what it keeps faithfully.
 
 use crate::beneath::Folder;
+use raspbox_beneath::Filesystem;
 use raspbox_protocol::RelPath;
 use raspbox_protocol::info::Holds;
 use std::io;
-use std::time::Duration;
 
 /// The filesystem that the drive has.
 #[derive(Debug, Clone, Copy)]
@@ -24,35 +24,16 @@ pub(crate) struct Space {
     pub(crate) size_bytes: u64,
 }
 
-/// `statfs(2)`: `MSDOS_SUPER_MAGIC`, of FAT12, 16 and 32.
-const FAT: i64 = 0x4d44;
-/// `EXFAT_SUPER_MAGIC` in `linux/magic.h`.
-const EXFAT: i64 = 0x2011_bab0;
-/// `NTFS3`'s `super.c`: "ntfs" as a number.
-const NTFS3: i64 = 0x7366_746e;
-
 impl Disk {
     /// Finds out by the filesystem's type.
     pub(crate) fn of(top: &Folder) -> io::Result<Disk> {
-        Ok(Disk::from_magic(top.filesystem()?.magic))
+        Ok(Disk::on(&top.filesystem()?))
     }
 
-    fn from_magic(magic: i64) -> Disk {
-        let (granularity, file_max_bytes) = match magic {
-            FAT => (Duration::from_secs(2), u64::from(u32::MAX)),
-            EXFAT => (Duration::from_millis(10), i64::MAX.unsigned_abs()),
-            NTFS3 => (Duration::from_nanos(100), i64::MAX.unsigned_abs()),
-            _ => (Duration::from_nanos(1), i64::MAX.unsigned_abs()),
-        };
-        let fat = matches!(magic, FAT | EXFAT);
+    fn on(filesystem: &Filesystem) -> Disk {
+        let fat = filesystem.is_fat();
         Disk {
-            holds: Holds {
-                case_sensitive: !fat,
-                symlinks: !fat,
-                dos_names: fat,
-                file_max_bytes,
-                granularity,
-            },
+            holds: filesystem.holds(),
             stable_inodes: !fat,
             modes: !fat,
         }
@@ -94,12 +75,21 @@ impl Space {
 
 #[cfg(test)]
 mod tests {
-    use super::{Disk, EXFAT, FAT};
+    use super::Disk;
+    use raspbox_beneath::Filesystem;
     use raspbox_protocol::RelPath;
+
+    fn disk(magic: i64) -> Disk {
+        Disk::on(&Filesystem {
+            magic,
+            free_bytes: 0,
+            size_bytes: 0,
+        })
+    }
 
     #[test]
     fn a_fat_drive_refuses_what_windows_does() {
-        let disk = Disk::from_magic(FAT);
+        let disk = disk(0x4d44);
         let check = |name: &str, good: bool| {
             let path = RelPath::parse(name).expect("a good path");
             assert_eq!(disk.refuses_name(&path).is_none(), good, "{name:?}");
@@ -112,12 +102,12 @@ mod tests {
         check("x:y/fine", true);
         assert!(disk.refuses_size(u64::from(u32::MAX)).is_none());
         assert!(disk.refuses_size(u64::from(u32::MAX) + 1).is_some());
-        assert!(Disk::from_magic(EXFAT).refuses_size(1 << 40).is_none());
+        assert!(self::disk(0x2011_bab0).refuses_size(1 << 40).is_none());
     }
 
     #[test]
     fn ext4_takes_any_name() {
-        let disk = Disk::from_magic(0xef53);
+        let disk = disk(0xef53);
         let path = RelPath::parse("a:b?.").expect("a good path");
         assert!(disk.refuses_name(&path).is_none());
         assert!(disk.holds.case_sensitive && disk.holds.symlinks && disk.stable_inodes);
