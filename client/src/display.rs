@@ -230,9 +230,7 @@ pub fn describe(problem: &Problem) -> String {
             "{path} was deleted on the other side, but holds ignored files here. Delete it when you \
              don't need them"
         ),
-        Trouble::CannotHold(why) => {
-            format!("{path} can't be kept on the other side: {why}. Rename it")
-        }
+        Trouble::CannotHold(why) => format!("{path} can't be synced: {why}"),
         Trouble::Failed(why) => format!("{path}: {why}"),
     }
 }

@@ -8,6 +8,7 @@
 //! - The cursor moves together with the remote tree that it stands for, in one transaction.
 //! - A round that fails halfway leaves a state from which the next one finishes the job.
 
+use crate::disk;
 use crate::ignores::{FILE_NAME as IGNORE_FILE, Rules};
 use crate::local::{Signature, Workspace, today};
 use crate::remote::{Look, Remote, RemoteError, RemoteTree};
@@ -16,7 +17,7 @@ use crate::scan::{Doubt, LocalTree, QUIET, Scanner, Seen};
 use crate::state::{Hashed, Print, State, StateError};
 use raspbox_beneath::now;
 use raspbox_core::guard::{Allowances, Halt, guard};
-use raspbox_core::names::check_plan;
+use raspbox_core::names::{Disk, Disks, check_plan};
 use raspbox_core::plan::{Plan, Trouble};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
@@ -195,7 +196,7 @@ impl Engine {
         for lap_number in 1..=LAPS_MAX {
             self.scan(&workspace, &scope, &mut summary, report)?;
             self.look()?;
-            let plan = self.plan(&info);
+            let plan = self.plan(&workspace, &info);
             guard(
                 &plan,
                 &self.baseline,
@@ -453,6 +454,7 @@ impl Engine {
         };
         let mut scanner = Scanner {
             top: workspace.top(),
+            disk: workspace.disk(),
             rules: &self.rules,
             known: &known,
             doubt: &doubt,
@@ -466,7 +468,11 @@ impl Engine {
         let mut nodes = Vec::new();
         let whole = match (scope, &last) {
             (Scope::Paths(paths), Some(_)) => {
-                nodes.extend(paths.iter().map(|path| (path.clone(), scanner.at(path))));
+                for path in paths {
+                    let path = disk::known_path(workspace.disk(), path);
+                    let node = scanner.at(&path);
+                    nodes.push((path, node));
+                }
                 None
             }
             (Scope::All, _) | (Scope::Paths(_), None) => {
@@ -522,10 +528,14 @@ impl Engine {
         Ok(())
     }
 
-    fn plan(&self, info: &Info) -> Plan<Seen, Version> {
+    fn plan(&self, workspace: &Workspace, info: &Info) -> Plan<Seen, Version> {
+        let disks = Disks {
+            local: *workspace.disk(),
+            remote: Disk::drive(info.holds),
+        };
         let local = self.local_tree();
         let plan = reconcile(&self.baseline, local, &self.remote_tree);
-        check_plan(find_moves(plan), local, &self.remote_tree, &info.holds)
+        check_plan(find_moves(plan, &disks), local, &self.remote_tree, &disks)
     }
 
     fn apply(&mut self, plan: Plan<Seen, Version>, lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {

@@ -5,6 +5,7 @@
 
 pub mod cli;
 mod commands;
+mod disk;
 pub mod display;
 pub mod engine;
 pub mod ignores;

@@ -6,10 +6,13 @@
 
 mod place;
 mod recover;
+mod respell;
 
 pub use place::{Done, Expected};
 
+use crate::disk;
 use raspbox_beneath::{File, Folder, Rename, Top, now, random_name};
+use raspbox_core::names::Disk;
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::path::RESERVED_NAME;
 use raspbox_protocol::{Digest, RelPath};
@@ -21,6 +24,9 @@ use std::path::{Path, PathBuf};
 const MARKER: &str = "pair";
 
 const STAGING: &str = "staging";
+
+/// The same, where names are found in any case.
+const STAGING_SHOUTED: &str = "STAGING";
 
 /// What a new folder's permissions are before the umask.
 const FOLDER_MODE: u32 = 0o777;
@@ -35,6 +41,7 @@ pub struct Workspace {
     path: PathBuf,
     top: Top,
     staging: Folder,
+    disk: Disk,
     /// This device's name and today's date, for the names of conflict copies.
     pub signature: Signature,
 }
@@ -85,6 +92,7 @@ impl Workspace {
             path: path.to_owned(),
             top,
             staging,
+            disk: disk::look(&own, STAGING_SHOUTED)?,
             signature,
         }))
     }
@@ -132,6 +140,12 @@ impl Workspace {
     #[must_use]
     pub fn top(&self) -> &Top {
         &self.top
+    }
+
+    /// What its disk makes of names.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// The folder's path.

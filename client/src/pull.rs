@@ -7,12 +7,13 @@ use crate::remote::Sink;
 use crate::report::{Deed, Event};
 use crate::scan::{Seen, is_settled};
 use crate::state::{Hashed, Print};
-use raspbox_beneath::now;
+use raspbox_beneath::{now, random_name};
 use raspbox_core::plan::{Action, Trouble};
 use raspbox_core::tree::{Node, Unknown};
 use raspbox_protocol::commit::Refusal;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Entry, File, RelPath, Version};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 /// The most files that are fetched at once, and the most bytes; a larger file comes alone.
@@ -44,18 +45,34 @@ impl Engine {
         };
         let (files, others): (Vec<Pull>, Vec<Pull>) = actions.into_iter().partition(is_file);
         let mut done = Vec::new();
+        // Where a folder didn't come, another may be found by its name, which is not the one to put
+        // anything into.
+        let mut missing = BTreeSet::new();
         for action in &others {
+            if is_below(action, &missing) {
+                continue;
+            }
             match self.pull_one(action, lap) {
                 Ok(Done::AsPlanned(print)) => done.push((action, print)),
                 Ok(Done::KeptEdit(print, copy)) => {
                     done.push((action, print));
                     lap.conflict(action.path(), copy);
                 }
-                Ok(Done::Changed) => lap.moving.push(action.path().clone()),
-                Err(error) => lap.trouble(action.path(), &error),
+                Ok(Done::Changed) => {
+                    missing.extend(new_folder(action));
+                    lap.moving.push(action.path().clone());
+                }
+                Err(error) => {
+                    missing.extend(new_folder(action));
+                    lap.trouble(action.path(), &error);
+                }
             }
         }
         self.record_pulled(&done, lap)?;
+        let files: Vec<Pull> = files
+            .into_iter()
+            .filter(|action| !is_below(action, &missing))
+            .collect();
         let mut rest = &files[..];
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(batch_len(rest, BATCH_FILES, BATCH_BYTES));
@@ -115,14 +132,20 @@ impl Engine {
                 entry,
                 there,
                 ..
-            } => workspace.rename(
-                from,
-                to,
-                Expected {
+            } => {
+                let expected = Expected {
                     entry,
                     seen: *there,
-                },
-            ),
+                };
+                if workspace.is_respelling(from, to)? {
+                    let via = format!("{}.old", random_name());
+                    self.state
+                        .write(|w| w.set_placing(&via, to))
+                        .map_err(io::Error::other)?;
+                    return workspace.respell(from, to, &via, expected);
+                }
+                workspace.rename(from, to, expected)
+            }
         }
     }
 
@@ -496,6 +519,38 @@ impl Sink for Fetch<'_, '_> {
         }
         self.arrivals[index] = Arrival::Refused(refusal);
     }
+}
+
+/// The folder that an action would have made.
+fn new_folder(action: &Pull) -> Option<RelPath> {
+    match action {
+        Action::Put {
+            path,
+            entry: Entry::Folder,
+            ..
+        }
+        | Action::Move {
+            to: path,
+            entry: Entry::Folder,
+            ..
+        } => Some(path.clone()),
+        Action::Put { .. }
+        | Action::Move { .. }
+        | Action::SetMeta { .. }
+        | Action::Delete { .. } => None,
+    }
+}
+
+/// Whether an action's place is in one of these folders.
+fn is_below(action: &Pull, folders: &BTreeSet<RelPath>) -> bool {
+    let mut at = action.path().parent();
+    while let Some(path) = at {
+        if folders.contains(&path) {
+            return true;
+        }
+        at = path.parent();
+    }
+    false
 }
 
 fn want(action: &Pull) -> Want {

@@ -224,7 +224,10 @@ impl Lap<'_, '_> {
                 self.suspects.insert(path.clone());
                 self.moving.push(path.clone());
             }
-            Refusal::Name(why) => self.problem(path, Trouble::CannotHold(why)),
+            Refusal::Name(why) => {
+                let why = format!("the drive can't hold it: {why}. Rename it");
+                self.problem(path, Trouble::CannotHold(why));
+            }
             Refusal::Damaged => self.problem(path, Trouble::Remote(Unknown::Damaged)),
             Refusal::NoSpace | Refusal::Denied | Refusal::NotNow | Refusal::Failed(_) => {
                 self.problem(path, Trouble::Failed(refusal.to_string()));

@@ -7,12 +7,14 @@
 //! Where a file is read although it looks as it did when a hash was taken that may be believed, and
 //! has another hash now, then nobody wrote to it: it is damaged, and nothing is decided about it.
 
+use crate::disk;
 use crate::ignores::Rules;
 use crate::state::{Hashed, Print};
 use raspbox_beneath::{Folder as OpenFolder, Kind, Stat, Top, absent, now};
+use raspbox_core::names::Disk;
 use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::digest::Hasher;
-use raspbox_protocol::{Digest, File, LinkTarget, Mtime, RelPath};
+use raspbox_protocol::{Digest, File, LinkTarget, Mtime, PathError, RelPath};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::time::Duration;
@@ -57,6 +59,8 @@ pub type LocalTree = Folder<Seen>;
 pub struct Scanner<'a> {
     /// The folder.
     pub top: &'a Top,
+    /// What its disk makes of names.
+    pub disk: &'a Disk,
     /// What isn't synced.
     pub rules: &'a Rules,
     /// What was known of a path at the last scan.
@@ -95,6 +99,14 @@ impl Scanner<'_> {
             Err(error) if absent(&error) => return None,
             Err(error) => return Some(unreadable(&error)),
         };
+        // It may be found by a name that isn't its own.
+        if !disk::is_exact(self.disk) {
+            match disk::shows(self.disk, &parent, path.name()) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(unreadable(&error)),
+            }
+        }
         self.node(&parent, OsStr::new(path.name()), path)
     }
 
@@ -102,14 +114,14 @@ impl Scanner<'_> {
     fn children(&mut self, folder: &OpenFolder, at: Option<&RelPath>) -> io::Result<LocalTree> {
         let mut found = Folder::default();
         for name in folder.names()? {
-            match child(at, &name) {
+            match child(self.disk, at, &name) {
                 Ok(path) => match self.node(folder, &name, &path) {
                     Some(node) => drop(found.children.insert(path.name().into(), node)),
                     // Vanished or ignored; the latter keeps the folder from being removed.
                     None => found.holds_unsynced = true,
                 },
                 // Our own folder is nobody's business.
-                Err(raspbox_protocol::PathError::Reserved) => {}
+                Err(PathError::Reserved) => {}
                 Err(error) => {
                     found.holds_unsynced = true;
                     let place = at.map_or_else(String::new, |at| format!("{at}/"));
@@ -271,10 +283,10 @@ fn hash(
     Ok(None)
 }
 
-/// The path of a name as the disk has it.
-fn child(at: Option<&RelPath>, name: &OsStr) -> Result<RelPath, raspbox_protocol::PathError> {
-    let name = name.to_str().ok_or(raspbox_protocol::PathError::NotUtf8)?;
-    RelPath::child(at, name)
+/// The path of a name as the disk shows it.
+fn child(disk: &Disk, at: Option<&RelPath>, name: &OsStr) -> Result<RelPath, PathError> {
+    let name = disk::known_name(disk, name).ok_or(PathError::NotUtf8)?;
+    RelPath::child(at, &name)
 }
 
 fn as_file(stat: &Stat, digest: Digest) -> File {
@@ -296,11 +308,17 @@ mod tests {
     use crate::ignores::Rules;
     use crate::state::{Hashed, Print};
     use raspbox_beneath::{Stat, Top, now};
+    use raspbox_core::names::{Accents, Disk};
     use raspbox_core::tree::{Node, Unknown};
     use raspbox_protocol::{Digest, Mtime, RelPath};
     use std::ffi::OsStr;
     use std::path::Path;
     use std::time::Duration;
+
+    fn disk(top: &Top) -> Disk {
+        let filesystem = top.folder(None).and_then(|top| top.filesystem());
+        Disk::here(filesystem.expect("known").holds(), Accents::Apart)
+    }
 
     fn before(time: Mtime, age: Duration) -> Mtime {
         Mtime(time.0 - i64::try_from(age.as_nanos()).expect("short"))
@@ -387,6 +405,7 @@ mod tests {
         let mut reads = 0;
         let mut scanner = Scanner {
             top: &top,
+            disk: &disk(&top),
             rules: &Rules::parse(""),
             known: &|_| known(print),
             doubt: &|_| doubt(print),
@@ -474,6 +493,7 @@ mod tests {
         let top = Top::open(Path::new(dir.path())).expect("open");
         let mut scanner = Scanner {
             top: &top,
+            disk: &disk(&top),
             rules: &Rules::parse(""),
             known: &|_| None,
             doubt: &|_| Doubt::No,

@@ -167,6 +167,7 @@ fn a_scan_sees_what_is_there() {
     let workspace = workspace().expect("reads").expect("it is marked");
     let mut scanner = Scanner {
         top: workspace.top(),
+        disk: workspace.disk(),
         rules: &raspbox::ignores::Rules::parse(""),
         known: &|_| None,
         doubt: &|_| Doubt::No,

@@ -1,11 +1,13 @@
-//! Names: of conflict copies, and whether the other side can hold one.
+//! Names: of conflict copies, and whether a side can hold one.
 //!
 //! A name that can't be held is a problem with that path, said clearly; nothing here renames
 //! anything but a conflict copy.
 
+mod disk;
 mod holds;
 
-pub use holds::{check, check_plan, clashes};
+pub use disk::{Accents, Disk, Disks, composed};
+pub use holds::check_plan;
 
 use raspbox_protocol::path::NAME_MAX_BYTES;
 
@@ -123,7 +125,7 @@ fn printable(text: &str) -> String {
     let dashed: String = text
         .chars()
         .map(|c| {
-            if c.is_control() || holds::DOS_FORBIDDEN.contains(c) || "/()".contains(c) {
+            if c.is_control() || disk::DOS_FORBIDDEN.contains(c) || "/()".contains(c) {
                 '-'
             } else {
                 c

@@ -129,7 +129,7 @@ pub enum Trouble {
     Remote(Unknown),
     /// It was deleted on the remote side, but the local folder holds things that aren't synced.
     HoldsUnsynced,
-    /// The remote side can't hold this name, or this kind of entry; why.
+    /// The side that it would come to can't hold this name, or this kind of entry; which, and why.
     CannotHold(String),
     /// It was tried and did not work; what happened, and what to do.
     Failed(String),

@@ -4,8 +4,10 @@
 //! when [`crate::guard`] looks at the plan. It is found by content only, in the plan itself: what
 //! [`crate::reconcile`] deletes is deleted whole, so that no tree has to be looked at again.
 
+use crate::names::{Disk, Disks};
 use crate::plan::{Action, Plan};
 use raspbox_protocol::{Entry, RelPath};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 /// Turns deletes and puts of the same content on the same side into moves: whole folders where
@@ -14,11 +16,14 @@ use std::collections::{HashMap, HashSet};
 ///
 /// Expects a plan as [`crate::reconcile::reconcile`] makes it. Afterwards each list begins with
 /// the folders that moves go into, then come the moves, then deletes, then the rest.
+///
+/// Where `a` and `A` are one name, `a` has to go before anything is made at or below `A`; so nothing
+/// moves there, except `a` itself, whole.
 #[must_use]
-pub fn find_moves<L: Clone, R: Clone>(plan: Plan<L, R>) -> Plan<L, R> {
+pub fn find_moves<L: Clone, R: Clone>(plan: Plan<L, R>, disks: &Disks) -> Plan<L, R> {
     Plan {
-        push: moves_in(plan.push),
-        pull: moves_in(plan.pull),
+        push: moves_in(plan.push, &disks.remote),
+        pull: moves_in(plan.pull, &disks.local),
         ..plan
     }
 }
@@ -40,6 +45,8 @@ struct Item<'a> {
     has_content: bool,
     /// Whether it, or what it is in, moves.
     taken: bool,
+    /// Whether its place is still taken when moves are made.
+    closed: bool,
 }
 
 /// What may have moved, as places in the lists of items: all of the same hash.
@@ -53,13 +60,15 @@ struct Alike {
 
 fn moves_in<Here: Clone, There: Clone>(
     actions: Vec<Action<Here, There>>,
+    disk: &Disk,
 ) -> Vec<Action<Here, There>> {
     let mut gone = items(&actions, Which::Deleted);
     let mut come = items(&actions, Which::Created);
     if gone.is_empty() || come.is_empty() {
         return actions;
     }
-    let pairs = pairs(&mut gone, &mut come);
+    let mut pairs = respelled(&mut gone, &mut come, disk);
+    pairs.extend(self::pairs(&mut gone, &mut come));
     let (moves, used) = moves(&actions, &gone, &come, &pairs);
     let parents = parents(&actions, &used, &moves);
     in_order(actions, &used, &parents, moves)
@@ -100,6 +109,7 @@ fn items<Here, There>(actions: &[Action<Here, There>], which: Which) -> Vec<Item
             hash: TreeHash::default(),
             has_content: false,
             taken: false,
+            closed: false,
         })
         .collect();
     items.sort_by(|a, b| a.path.cmp(b.path));
@@ -159,11 +169,41 @@ fn put_text(hasher: &mut blake3::Hasher, text: &str) {
     hasher.update(text.as_bytes());
 }
 
+/// Closes the places where something goes away first, with everything below them; and pairs what only
+/// gets another spelling of the same name, which may come there all the same.
+fn respelled(gone: &mut [Item<'_>], come: &mut [Item<'_>], disk: &Disk) -> Vec<(usize, usize)> {
+    let mut by_name: HashMap<(Option<RelPath>, Cow<'_, str>), Vec<usize>> = HashMap::new();
+    for (from, item) in gone.iter().enumerate() {
+        let key = (item.path.parent(), disk.key(item.path.name()));
+        by_name.entry(key).or_default().push(from);
+    }
+    let mut pairs = Vec::new();
+    let mut closed_until = 0;
+    for to in 0..come.len() {
+        let item = &mut come[to];
+        let key = (item.path.parent(), disk.key(item.path.name()));
+        let gone_here = by_name.get(&key);
+        if gone_here.is_some() {
+            closed_until = closed_until.max(item.end);
+        }
+        item.closed = to < closed_until;
+        if let Some(&[from]) = gone_here.map(Vec::as_slice)
+            && item.has_content
+            && gone[from].path != item.path
+            && gone[from].hash == item.hash
+        {
+            take(gone, from);
+            take(come, to);
+            pairs.push((from, to));
+        }
+    }
+    pairs
+}
+
 /// Which of `gone` became which of `come`.
 fn pairs(gone: &mut [Item<'_>], come: &mut [Item<'_>]) -> Vec<(usize, usize)> {
-    let vacated: HashSet<&RelPath> = gone.iter().map(|item| item.path).collect();
     let mut pairs = Vec::new();
-    for alike in alike(gone, come, &vacated) {
+    for alike in alike(gone, come) {
         let free = |items: &[Item<'_>], of: &[usize]| -> Vec<usize> {
             of.iter().copied().filter(|&i| !items[i].taken).collect()
         };
@@ -181,17 +221,11 @@ fn pairs(gone: &mut [Item<'_>], come: &mut [Item<'_>]) -> Vec<(usize, usize)> {
 ///
 /// Largest first makes sure that nothing is taken out of a folder before the folder has had its
 /// turn.
-fn alike(gone: &[Item<'_>], come: &[Item<'_>], vacated: &HashSet<&RelPath>) -> Vec<Alike> {
+fn alike(gone: &[Item<'_>], come: &[Item<'_>]) -> Vec<Alike> {
     let mut groups: Vec<Alike> = Vec::new();
     let mut by_hash: HashMap<TreeHash, usize> = HashMap::new();
-    let mut closed_until = 0;
     for (at, item) in come.iter().enumerate() {
-        // Where something is deleted first, the place isn't free when moves are made, and neither
-        // is anything below it.
-        if vacated.contains(item.path) {
-            closed_until = closed_until.max(item.end);
-        }
-        if at < closed_until || !item.has_content {
+        if item.closed || !item.has_content {
             continue;
         }
         let group = *by_hash.entry(item.hash).or_insert_with(|| {

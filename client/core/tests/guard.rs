@@ -1,13 +1,32 @@
 //! When the brakes are put on, at their edges, and what they say.
 
 use raspbox_core::guard::{Allowances, Direction, Halt, guard};
+use raspbox_core::names::{Accents, Disk, Disks};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
 use raspbox_core::tree::{Folder, Node};
-use raspbox_protocol::info::DriveId;
+use raspbox_protocol::info::{DriveId, Holds};
 use raspbox_protocol::{Digest, Entry, File, Mtime, RelPath};
+use std::time::Duration;
 
 type Tree = Folder<()>;
+
+const ANYTHING: Disk = Disk {
+    called: "ext4",
+    holds: Holds {
+        case_sensitive: true,
+        symlinks: true,
+        dos_names: false,
+        file_max_bytes: u64::MAX,
+        granularity: Duration::from_nanos(1),
+    },
+    accents: Accents::Apart,
+};
+
+const DISKS: Disks = Disks {
+    local: ANYTHING,
+    remote: ANYTHING,
+};
 
 /// Files `f0`, `f1` … with these contents.
 fn files(contents: impl IntoIterator<Item = usize>) -> Tree {
@@ -31,7 +50,7 @@ fn put(tree: &mut Tree, path: &str, content: usize) {
 }
 
 fn halt_with(base: &Tree, local: &Tree, remote: &Tree, allow: Allowances) -> Option<Halt> {
-    let plan = find_moves(reconcile(base, local, remote));
+    let plan = find_moves(reconcile(base, local, remote), &DISKS);
     guard(&plan, base, local, remote, &allow).err()
 }
 

@@ -1,28 +1,48 @@
 //! Names of conflict copies, and what the other side can't hold.
 
-use raspbox_core::names::{check, check_plan, clashes, conflict_name, is_conflict_copy};
-use raspbox_core::plan::{Plan, Trouble};
+use raspbox_core::names::{
+    Accents, Disk, Disks, check_plan, composed, conflict_name, is_conflict_copy,
+};
+use raspbox_core::plan::{Action, Plan, Trouble};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
 use raspbox_core::tree::{Folder, Node};
 use raspbox_protocol::info::Holds;
 use raspbox_protocol::{Digest, Entry, File, LinkTarget, Mtime, RelPath};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-const ANYTHING: Holds = Holds {
-    case_sensitive: true,
-    symlinks: true,
-    dos_names: false,
-    file_max_bytes: u64::MAX,
-    granularity: Duration::from_nanos(1),
+const EXT4: Disk = Disk {
+    called: "the drive",
+    holds: Holds {
+        case_sensitive: true,
+        symlinks: true,
+        dos_names: false,
+        file_max_bytes: u64::MAX,
+        granularity: Duration::from_nanos(1),
+    },
+    accents: Accents::Alike,
 };
 
-const FAT: Holds = Holds {
-    case_sensitive: false,
-    symlinks: false,
-    dos_names: true,
-    file_max_bytes: 10,
-    granularity: Duration::from_secs(2),
+const FAT: Disk = Disk {
+    holds: Holds {
+        case_sensitive: false,
+        symlinks: false,
+        dos_names: true,
+        file_max_bytes: 10,
+        granularity: Duration::from_secs(2),
+    },
+    ..EXT4
+};
+
+/// A Mac's of before.
+const MAC: Disk = Disk {
+    holds: Holds {
+        case_sensitive: false,
+        ..EXT4.holds
+    },
+    accents: Accents::Rewritten,
+    ..EXT4
 };
 
 fn path(text: &str) -> RelPath {
@@ -149,7 +169,7 @@ fn a_conflict_copy_has_a_legal_name_however_odd_what_it_is_made_of() {
             assert!(RelPath::parse(&made).is_ok(), "{made}");
             assert!(is_conflict_copy(&made), "{made}");
             let entry = Entry::Folder;
-            assert_eq!(check(&path(&made), &entry, &FAT), Ok(()), "{made}");
+            assert_eq!(FAT.check(&path(&made), &entry), Ok(()), "{made}");
             taken.push(made);
         }
         assert_eq!(name.ends_with(".txt"), taken[0].ends_with(".txt"));
@@ -159,12 +179,8 @@ fn a_conflict_copy_has_a_legal_name_however_odd_what_it_is_made_of() {
 #[test]
 fn what_a_drive_cannot_hold_is_said() {
     let refused = |name: &str, why: &str| {
-        assert_eq!(
-            check(&path(name), &Entry::Folder, &ANYTHING),
-            Ok(()),
-            "{name}"
-        );
-        let error = check(&path(name), &Entry::Folder, &FAT).expect_err(name);
+        assert_eq!(EXT4.check(&path(name), &Entry::Folder), Ok(()), "{name}");
+        let error = FAT.check(&path(name), &Entry::Folder).expect_err(name);
         assert!(error.contains(why), "{error}");
     };
     for c in "\"*:<>?\\|".chars() {
@@ -187,45 +203,96 @@ fn what_a_drive_cannot_hold_is_said() {
         "ünï",
         "nul-1.txt",
     ] {
-        assert_eq!(check(&path(good), &Entry::Folder, &FAT), Ok(()), "{good}");
+        assert_eq!(FAT.check(&path(good), &Entry::Folder), Ok(()), "{good}");
     }
     let link = Entry::Symlink(LinkTarget::parse("t").expect("a good target"));
-    assert_eq!(check(&path("l"), &link, &ANYTHING), Ok(()));
-    assert!(check(&path("l"), &link, &FAT).is_err());
+    assert_eq!(EXT4.check(&path("l"), &link), Ok(()));
+    assert!(FAT.check(&path("l"), &link).is_err());
     let file = |content| Entry::File(file(content));
-    assert_eq!(check(&path("a"), &file("ten bytes!"), &FAT), Ok(()));
-    assert!(check(&path("a"), &file("eleven byte"), &FAT).is_err());
+    assert_eq!(FAT.check(&path("a"), &file("ten bytes!")), Ok(()));
+    assert!(FAT.check(&path("a"), &file("eleven byte")).is_err());
 }
 
 #[test]
 fn names_that_would_be_one() {
-    let check = |names: &[&str], case_sensitive, expected: &[&[&str]]| {
-        let groups = clashes(names.iter().copied(), case_sensitive);
-        assert_eq!(groups, expected, "{names:?}");
+    let apart = |disk: Disk| Disk {
+        accents: Accents::Apart,
+        ..disk
     };
-    check(&["a", "b"], false, &[]);
-    check(&["a", "A", "b"], false, &[&["a", "A"]]);
-    check(&["a", "A", "b"], true, &[]);
-    check(&["\u{e9}", "e\u{301}"], true, &[&["\u{e9}", "e\u{301}"]]);
-    check(&["\u{c9}", "e\u{301}"], true, &[]);
-    check(&["\u{c9}", "e\u{301}"], false, &[&["\u{c9}", "e\u{301}"]]);
-    check(&["ς", "σ", "Σ"], false, &[&["ς", "σ", "Σ"]]);
-    check(&["ß", "ss"], false, &[]);
-    check(&["B", "a", "b", "A"], false, &[&["a", "A"], &["B", "b"]]);
+    let check = |names: &[&str], disk: Disk, one: bool| {
+        let keys: BTreeSet<_> = names.iter().map(|name| disk.key(name)).collect();
+        assert_eq!(keys.len(), if one { 1 } else { names.len() }, "{names:?}");
+    };
+    check(&["a", "b"], FAT, false);
+    check(&["a", "A"], FAT, true);
+    check(&["a", "A"], EXT4, false);
+    check(&["\u{e9}", "e\u{301}"], EXT4, true);
+    check(&["\u{e9}", "e\u{301}"], apart(EXT4), false);
+    check(&["\u{e9}", "e\u{301}"], apart(FAT), false);
+    check(&["\u{c9}", "e\u{301}"], EXT4, false);
+    check(&["\u{c9}", "e\u{301}"], FAT, true);
+    check(&["\u{c9}", "\u{e9}"], apart(FAT), true);
+    check(&["ς", "σ", "Σ"], FAT, true);
+    check(&["ß", "ss"], FAT, false);
 }
 
-/// What is pushed to a FAT drive, and what isn't.
+#[test]
+fn a_disk_that_rewrites_names_holds_those_that_come_back_as_they_were() {
+    let check = |name: &str, good: bool| {
+        assert_eq!(
+            MAC.check(&path(name), &Entry::Folder).is_ok(),
+            good,
+            "{name:?}"
+        );
+        assert_eq!(composed(name) == name, good, "{name:?}");
+        assert!(EXT4.check(&path(name), &Entry::Folder).is_ok());
+    };
+    check("a", true);
+    check("\u{e9}", true);
+    check("e\u{301}", false);
+    check("e\u{301}/a", false);
+    // The sign for ångström is an Å to everybody else.
+    check("\u{212b}", false);
+    assert_eq!(composed("e\u{301}"), "\u{e9}");
+    let ascii = Disk {
+        accents: Accents::Missing,
+        ..EXT4
+    };
+    assert!(ascii.check(&path("a"), &Entry::Folder).is_ok());
+    assert!(ascii.check(&path("\u{e9}"), &Entry::Folder).is_err());
+}
+
+/// What is pushed to a FAT drive, and what isn't; what would be pulled from it to a FAT folder is
+/// decided alike.
 fn pushed(base: &str, local: &str, remote: &str) -> String {
     let (base, local, remote) = (tree(base), tree(local), tree(remote));
-    let plan: Plan<(), ()> = find_moves(reconcile(&base, &local, &remote));
-    let plan = check_plan(plan, &local, &remote, &FAT);
+    let disks = |local, remote| Disks { local, remote };
+    let push = planned(&base, &local, &remote, &disks(EXT4, FAT));
+    let pull = planned(&base, &remote, &local, &disks(FAT, EXT4));
+    let words = words(&push.push, &push);
+    assert_eq!(words, self::words(&pull.pull, &pull));
+    words
+}
+
+fn planned(
+    base: &Folder<()>,
+    local: &Folder<()>,
+    remote: &Folder<()>,
+    disks: &Disks,
+) -> Plan<(), ()> {
+    let plan = find_moves(reconcile(base, local, remote), disks);
+    check_plan(plan, local, remote, disks)
+}
+
+/// Actions, and what the plan has against others.
+fn words(actions: &[Action<(), ()>], plan: &Plan<(), ()>) -> String {
     let mut words: Vec<String> = Vec::new();
-    for action in &plan.push {
+    for action in actions {
         let kind = match action {
-            raspbox_core::plan::Action::Put { .. } => "+",
-            raspbox_core::plan::Action::SetMeta { .. } => "^",
-            raspbox_core::plan::Action::Delete { .. } => "-",
-            raspbox_core::plan::Action::Move { .. } => ">",
+            Action::Put { .. } => "+",
+            Action::SetMeta { .. } => "^",
+            Action::Delete { .. } => "-",
+            Action::Move { .. } => ">",
         };
         words.push(format!("{kind}{}", action.path()));
     }
@@ -281,8 +348,59 @@ fn what_would_have_made_way_stays() {
 fn a_change_of_case_is_a_move_and_no_clash() {
     assert_eq!(pushed("a=x", "A=x", "a=x"), ">A");
     assert_eq!(pushed("d/ d/a=x", "D/ D/a=x", "d/ d/a=x"), ">D");
-    // Into a place that is still taken when moves are made: the next time.
-    assert_eq!(pushed("a=x b=y", "B=x", "a=x b=y"), "-b !B");
+    // Into a place that is still taken when moves are made: none is made.
+    assert_eq!(pushed("a=x b=y", "B=x", "a=x b=y"), "-a -b +B");
+    assert_eq!(
+        pushed("d/ d/a=x", "D/ D/a=y", "d/ d/a=x"),
+        "-d/a -d +D +D/a"
+    );
+    assert_eq!(
+        pushed("d/ d/a=x d/b=y", "D/ D/a=x D/b=z", "d/ d/a=x d/b=y"),
+        "-d/a -d/b -d +D +D/a +D/b"
+    );
+}
+
+/// What is set aside for something that can't come isn't.
+#[test]
+fn no_conflict_copy_for_something_that_cannot_come() {
+    let pulled = |base: &str, local: &str, remote: &str| {
+        let (base, local, remote) = (tree(base), tree(local), tree(remote));
+        let disks = Disks {
+            local: FAT,
+            remote: EXT4,
+        };
+        let plan = planned(&base, &local, &remote, &disks);
+        (plan.asides.len(), words(&plan.pull, &plan))
+    };
+    assert_eq!(pulled("a=x", "a=y", "a>t"), (0, "!a".to_owned()));
+    assert_eq!(pulled("a=x", "a=y", "a=z"), (1, "+a".to_owned()));
+    assert_eq!(
+        pulled("a=x", "a=y", "a/ a/b=z a/c:=z"),
+        (1, "+a +a/b !a/c:".to_owned())
+    );
+}
+
+/// Where both directions have something against it, each says which disk it is.
+#[test]
+fn it_is_said_which_disk_it_is() {
+    let here = Disk::here(FAT.holds, Accents::Apart);
+    let disks = Disks {
+        local: here,
+        remote: Disk::drive(FAT.holds),
+    };
+    let plan = planned(&tree(""), &tree("a=x"), &tree("A=y"), &disks);
+    let said: Vec<_> = plan.problems.iter().map(|problem| &problem.what).collect();
+    let there = "to the drive, it is the same name as 'A' beside it, which differs in upper and \
+                 lower case only; rename one of them";
+    let here = "to the disk of this computer's folder, it is the same name as 'a' beside it, which \
+                differs in upper and lower case only; rename one of them";
+    assert_eq!(
+        said,
+        [there, here]
+            .map(|why| Trouble::CannotHold(why.to_owned()))
+            .each_ref()
+    );
+    assert!(plan.is_empty());
 }
 
 #[test]

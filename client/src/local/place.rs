@@ -81,6 +81,7 @@ impl Workspace {
         match parent.make_folder(path.name(), FOLDER_MODE) {
             Ok(()) => done(&parent, path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.is_no_other(&parent, path)?;
                 match parent.stat(path.name())? {
                     Some(stat) if stat.kind == Kind::Folder => {
                         Ok(Done::AsPlanned(Print::from(&stat)))
@@ -143,19 +144,16 @@ impl Workspace {
     /// Where the disk fails, or the folder to put it in can't be opened.
     pub fn rename(&self, from: &RelPath, to: &RelPath, expected: Expected<'_>) -> io::Result<Done> {
         let (old, new) = (self.top.parent_of(from)?, self.top.parent_of(to)?);
-        let looks_right = old
-            .stat(from.name())?
-            .is_some_and(|stat| match expected.entry {
-                Entry::Folder => stat.kind == Kind::Folder,
-                Entry::File(_) | Entry::Symlink(_) => Print::from(&stat) == expected.seen.print,
-            });
-        if !looks_right {
+        if !looks_right(&old, from, expected)? {
             return Ok(Done::Changed);
         }
         // What was written to it since the look moves with it, and is an edit of the new name.
         match old.rename_to_free(from.name(), &new, to.name()) {
             Ok(()) => done(&new, to),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Done::Changed),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.is_no_other(&new, to)?;
+                Ok(Done::Changed)
+            }
             Err(error) if raspbox_beneath::absent(&error) => Ok(Done::Changed),
             Err(error) => Err(error),
         }
@@ -208,6 +206,7 @@ impl Workspace {
                 Ok(()) => done(parent, path),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     self.staging.remove_file(name)?;
+                    self.is_no_other(parent, path)?;
                     Ok(Done::Changed)
                 }
                 Err(error) => Err(error),
@@ -346,7 +345,20 @@ fn is_untouched(parent: &Folder, path: &RelPath, expected: Expected<'_>) -> io::
     Ok(stat.is_some_and(|stat| Print::from(&stat) == expected.seen.print))
 }
 
-fn done(parent: &Folder, path: &RelPath) -> io::Result<Done> {
+/// Whether what stands at a path looks as the plan assumes, as far as a move minds.
+pub(super) fn looks_right(
+    parent: &Folder,
+    path: &RelPath,
+    expected: Expected<'_>,
+) -> io::Result<bool> {
+    let stat = parent.stat(path.name())?;
+    Ok(stat.is_some_and(|stat| match expected.entry {
+        Entry::Folder => stat.kind == Kind::Folder,
+        Entry::File(_) | Entry::Symlink(_) => Print::from(&stat) == expected.seen.print,
+    }))
+}
+
+pub(super) fn done(parent: &Folder, path: &RelPath) -> io::Result<Done> {
     let stat: Option<Stat> = parent.stat(path.name())?;
     Ok(stat.map_or(Done::Changed, |stat| Done::AsPlanned(Print::from(&stat))))
 }

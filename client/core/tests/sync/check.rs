@@ -1,6 +1,6 @@
 //! What must hold of every plan, whatever the trees: the invariants of the design.
 
-use crate::world::{Baseline, Order, Side, TestPlan, World};
+use crate::world::{Baseline, DISKS, Order, Side, TestPlan, World};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
 use raspbox_core::tree::{Folder, Node, Shape};
@@ -15,7 +15,7 @@ pub(crate) fn plain(base: &Baseline, local: &Side, remote: &Side) -> TestPlan {
 }
 
 pub(crate) fn with_moves(base: &Baseline, local: &Side, remote: &Side) -> TestPlan {
-    find_moves(reconcile(base, local, remote))
+    find_moves(reconcile(base, local, remote), &DISKS)
 }
 
 /// A conflict copy is carried over in the second round; the third is for safety.

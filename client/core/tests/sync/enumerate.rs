@@ -28,7 +28,7 @@ const TROUBLE: [&str; 6] = [
     "p/ p/e!/ p/e/c=x",
 ];
 
-fn trees(texts: impl IntoIterator<Item = String>) -> Vec<Folder<()>> {
+pub(crate) fn trees(texts: impl IntoIterator<Item = String>) -> Vec<Folder<()>> {
     texts.into_iter().map(|text| tree(&text)).collect()
 }
 
@@ -46,7 +46,7 @@ fn enumerate(bases: &[Folder<()>], sides: &[Folder<()>]) -> usize {
 }
 
 /// All combinations of what can be in each place.
-fn combinations(places: &[&[&str]]) -> Vec<String> {
+pub(crate) fn combinations(places: &[&[&str]]) -> Vec<String> {
     places.iter().fold(vec![String::new()], |texts, choices| {
         let longer = texts
             .iter()

@@ -3,6 +3,7 @@
 
 mod cases;
 mod check;
+mod disks;
 mod enumerate;
 mod faults;
 mod random;

@@ -1,21 +1,55 @@
 //! Two sides and a baseline in memory, and an executor that does what a plan says or says why it
 //! can't.
 
-use raspbox_core::names::conflict_name;
+use raspbox_core::names::{Accents, Disk, Disks, conflict_name};
 use raspbox_core::plan::{Action, Adoption, Aside, Plan};
 use raspbox_core::tree::{Folder, Node, Unknown};
+use raspbox_protocol::info::Holds;
 use raspbox_protocol::{Digest, Entry, File, LinkTarget, Mtime, RelPath};
+use std::time::Duration;
 
 /// Each entry on a side has a tag of its own, so that an action on the wrong entry is noticed.
 pub(crate) type Side = Folder<u64>;
 pub(crate) type Baseline = Folder<()>;
 pub(crate) type TestPlan = Plan<u64, u64>;
 
+/// Holds what any Linux does.
+pub(crate) const EXT4: Disk = Disk {
+    called: "ext4",
+    holds: Holds {
+        case_sensitive: true,
+        symlinks: true,
+        dos_names: false,
+        file_max_bytes: u64::MAX,
+        granularity: Duration::from_nanos(1),
+    },
+    accents: Accents::Apart,
+};
+
+/// A stick: `a` and `A` are one name.
+pub(crate) const FAT: Disk = Disk {
+    called: "FAT",
+    holds: Holds {
+        case_sensitive: false,
+        symlinks: false,
+        dos_names: true,
+        file_max_bytes: 20,
+        granularity: Duration::from_secs(2),
+    },
+    accents: Accents::Apart,
+};
+
+pub(crate) const DISKS: Disks = Disks {
+    local: EXT4,
+    remote: EXT4,
+};
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct World {
     pub(crate) base: Baseline,
     pub(crate) local: Side,
     pub(crate) remote: Side,
+    pub(crate) disks: Disks,
     next_tag: u64,
 }
 
@@ -111,8 +145,13 @@ impl World {
             base: base.clone(),
             local: tagged(local, &mut next_tag),
             remote: tagged(remote, &mut next_tag),
+            disks: DISKS,
             next_tag,
         }
+    }
+
+    pub(crate) fn on(self, disks: Disks) -> World {
+        World { disks, ..self }
     }
 
     /// Carries out a plan and records it in the baseline.
@@ -140,11 +179,12 @@ impl World {
             base,
             local,
             remote,
+            disks,
             next_tag,
         } = self;
         actions
             .iter()
-            .try_for_each(|action| act(action, base, local, remote, next_tag))
+            .try_for_each(|action| act(action, base, local, (remote, &disks.remote), next_tag))
     }
 
     fn pull(&mut self, actions: &[Action<u64, u64>]) -> Result<(), String> {
@@ -152,11 +192,12 @@ impl World {
             base,
             local,
             remote,
+            disks,
             next_tag,
         } = self;
         actions
             .iter()
-            .try_for_each(|action| act(action, base, remote, local, next_tag))
+            .try_for_each(|action| act(action, base, remote, (local, &disks.local), next_tag))
     }
 
     fn adopt(&mut self, adoption: &Adoption<u64, u64>) -> Result<(), String> {
@@ -197,7 +238,7 @@ fn act(
     action: &Action<u64, u64>,
     base: &mut Baseline,
     here: &Side,
-    there: &mut Side,
+    (there, disk): (&mut Side, &Disk),
     next_tag: &mut u64,
 ) -> Result<(), String> {
     *next_tag += 1;
@@ -216,6 +257,7 @@ fn act(
                 (at, _) => return Err(format!("put of {path}: {at:?} isn't {replaces:?}")),
             }
             insert(there, path, Node::new(entry.clone(), *next_tag))?;
+            is_held(there, disk, path, entry)?;
             record(base, path, entry)
         }
         Action::SetMeta {
@@ -264,6 +306,7 @@ fn act(
                 return Err(format!("move of {from}: something is at {to}"));
             }
             insert(there, to, node)?;
+            is_held(there, disk, to, entry)?;
             base.remove(from);
             moved.iter().try_for_each(|(_, new, _)| {
                 let entry = there.get(new).and_then(Node::entry);
@@ -319,6 +362,21 @@ fn insert<T>(side: &mut Folder<T>, path: &RelPath, node: Node<T>) -> Result<(), 
     side.insert(path, node)
         .map(drop)
         .map_err(|_| format!("no folder to put {path} into"))
+}
+
+/// Whether a disk has room for a new name: it would refuse it, or find another entry by it.
+fn is_held(side: &Side, disk: &Disk, path: &RelPath, entry: &Entry) -> Result<(), String> {
+    disk.check(path, entry)?;
+    let folder = match path.parent() {
+        None => Some(side),
+        Some(parent) => side.get(&parent).and_then(Node::folder),
+    };
+    let names = folder.into_iter().flat_map(|folder| folder.children.keys());
+    let alike = names.filter(|name| disk.key(name) == disk.key(path.name()));
+    match alike.count() {
+        1 => Ok(()),
+        _ => Err(format!("there is another {path}")),
+    }
 }
 
 /// As [`raspbox_core::reconcile::reconcile`] asks for it.
