@@ -273,10 +273,14 @@ impl Drive {
         }
     }
 
-    /// Everything below a folder, but for what is ours.
+    /// Everything below a folder, but for what is ours; composed where the disk decomposes names.
     pub(crate) fn tree(&self, folder: &str) -> Tree {
         let mut tree = self.disk().user().tree(folder);
         tree.retain(|path, _| path != OWN && !path.starts_with(".raspbox/"));
+        if self.kind == scenario::Disk::Mac {
+            let composed = tree.into_iter().map(|(path, node)| (composed(&path), node));
+            return composed.collect();
+        }
         tree
     }
 
@@ -361,7 +365,12 @@ pub(crate) fn describe(node: Option<&Node>) -> String {
 
 /// How a name reads without regard to case and composition.
 pub(crate) fn folded(name: &str) -> String {
-    name.to_lowercase().replace("e\u{301}", "\u{e9}")
+    composed(&name.to_lowercase())
+}
+
+/// The one character of all names that can be written in two ways, written in one.
+fn composed(name: &str) -> String {
+    name.replace("e\u{301}", "\u{e9}")
 }
 
 impl Access {

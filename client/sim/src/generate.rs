@@ -50,21 +50,20 @@ pub fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::with_seed(seed);
     let stations = [1, 2, 2, 2, 3, 3, 4][rng.usize(..7)];
     let plain = rng.u8(..4) > 0;
-    let disk = |rng: &mut Rng| {
+    let disk = |rng: &mut Rng, kinds: &[Disk]| {
         if plain || rng.bool() {
             Disk::Ext4
         } else {
-            [Disk::Coarse, Disk::Fat][rng.usize(..2)]
+            kinds[rng.usize(..kinds.len())]
         }
     };
-    let drive = disk(&mut rng);
-    let disks: Vec<Disk> = (0..stations).map(|_| disk(&mut rng)).collect();
-    // What a workstation's own disk can't tell apart isn't simulated yet.
-    let tells_case = !disks.contains(&Disk::Fat);
+    let drive = disk(&mut rng, &[Disk::Coarse, Disk::Fat]);
+    let disks = (0..stations).map(|_| disk(&mut rng, &[Disk::Coarse, Disk::Fat, Disk::Mac]));
+    let disks = disks.collect();
     let mut often = |of: u8| rng.u8(..10) < of;
     let mut mood = Mood {
         stations,
-        odd_names: often(3) && tells_case,
+        odd_names: often(3),
         ftp: often(4),
         by_hand: often(3),
         net: often(5),

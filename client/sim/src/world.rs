@@ -1116,12 +1116,12 @@ fn converged(
         .filter(|(path, _)| excused(path))
         .map(|(_, digest)| digest)
         .collect();
-    let is_stuck = |path: &str, node: &Node| match disks::digest(node) {
+    let is_stuck = |path: &str, node: &Node, side: &disks::Tree| match disks::digest(node) {
         Some(digest) => stuck.contains(&digest),
         // A folder is where something in it is.
         None => {
             let below = format!("{path}/");
-            let mut in_it = there.iter().filter(|(path, _)| path.starts_with(&below));
+            let mut in_it = side.iter().filter(|(path, _)| path.starts_with(&below));
             in_it.any(|(_, node)| disks::digest(node).is_some_and(|d| stuck.contains(&d)))
         }
     };
@@ -1129,7 +1129,7 @@ fn converged(
         let here = station.disk.tree("folder");
         for (path, node) in &there {
             let same = disks::same(here.get(path), Some(node), &station.disk, drive);
-            if !same && !is_stuck(path, node) && !excused(path) {
+            if !same && !is_stuck(path, node, &there) && !excused(path) {
                 return Err(format!(
                     "convergence: {path} is {} on the drive and {} on station {number}",
                     disks::describe(Some(node)),
@@ -1137,10 +1137,10 @@ fn converged(
                 ));
             }
         }
-        if let Some(path) = here
-            .keys()
-            .find(|path| !there.contains_key(*path) && !excused(path))
-        {
+        let only_here = here.iter().find(|(path, node)| {
+            !there.contains_key(*path) && !excused(path) && !is_stuck(path, node, &here)
+        });
+        if let Some((path, _)) = only_here {
             return Err(format!(
                 "convergence: {path} is only on station {number}: {}",
                 disks::describe(here.get(path))
