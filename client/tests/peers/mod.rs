@@ -365,6 +365,15 @@ fn pure_ftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
     })
 }
 
+/// Whether a server says hello at this port.
+fn greets(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
+    let patience = stream.set_read_timeout(Some(Duration::from_secs(10)));
+    patience.is_ok() && std::io::Read::read_exact(&mut stream, &mut [0; 3]).is_ok()
+}
+
 /// Starts a server that takes its port from outside: a free one, and another if somebody was
 /// faster.
 fn listening(dir: &Path, command: impl Fn(u16) -> Command) -> (Child, u16) {
@@ -379,8 +388,10 @@ fn listening(dir: &Path, command: impl Fn(u16) -> Command) -> (Child, u16) {
             .expect("it starts");
         let mut ended = false;
         wait_for("the server's start", START_MAX, || {
+            let greets = greets(port);
+            // Where somebody else took the port meanwhile, it is theirs that greets, and ours ends.
             ended = child.try_wait().expect("a child").is_some();
-            ended || TcpStream::connect(("127.0.0.1", port)).is_ok()
+            ended || greets
         });
         if !ended {
             return (child, port);

@@ -246,7 +246,11 @@ impl Workstation {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        writeln!(child.stdin.take().expect("it is piped"), "{password}")?;
+        // It may end before it asks for one; what it says then is what matters.
+        drop(writeln!(
+            child.stdin.take().expect("it is piped"),
+            "{password}"
+        ));
         let output = child.wait_with_output()?;
         ensure!(
             output.status.success(),
