@@ -233,12 +233,14 @@ impl Inner {
                     }),
                 })
             }
-            Change::Delete { path, .. } if stands(path)? => Some(Intent {
-                staged: random_name(),
-                path: path.clone(),
-                source: None,
-                new: None,
-            }),
+            Change::Delete { path, .. } | Change::PutBack { path, .. } if stands(path)? => {
+                Some(Intent {
+                    staged: random_name(),
+                    path: path.clone(),
+                    source: None,
+                    new: None,
+                })
+            }
             Change::Move { from, expected, to } if *expected == Expected::Any && stands(to)? => {
                 Some(Intent {
                     staged: random_name(),
@@ -248,6 +250,7 @@ impl Inner {
                 })
             }
             Change::Put { .. }
+            | Change::PutBack { .. }
             | Change::MakeFolder { .. }
             | Change::Delete { .. }
             | Change::Move { .. }

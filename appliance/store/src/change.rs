@@ -26,6 +26,12 @@ pub(crate) enum Change {
         /// The name in the staging folder.
         staged: String,
     },
+    /// A content that is kept takes its place without being copied, where there is no room to.
+    PutBack {
+        path: RelPath,
+        expected: Expected,
+        file: File,
+    },
     /// With [`Expected::Any`], a folder that is there already is an error.
     MakeFolder { path: RelPath, expected: Expected },
     Delete {
@@ -92,6 +98,7 @@ impl Change {
     pub(crate) fn paths(&self) -> impl Iterator<Item = &RelPath> {
         let (one, other) = match self {
             Change::Put { path, .. }
+            | Change::PutBack { path, .. }
             | Change::MakeFolder { path, .. }
             | Change::Delete { path, .. }
             | Change::SetMeta { path, .. } => (Some(path), None),
@@ -105,7 +112,8 @@ impl Change {
     pub(crate) fn staged(&self) -> Option<&str> {
         match self {
             Change::Put { staged, .. } => Some(staged),
-            Change::MakeFolder { .. }
+            Change::PutBack { .. }
+            | Change::MakeFolder { .. }
             | Change::Delete { .. }
             | Change::Move { .. }
             | Change::SetMeta { .. }

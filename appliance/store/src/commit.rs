@@ -5,6 +5,7 @@ use crate::change::{Change, Content, Only};
 use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::model::By;
+use crate::restore::Brought;
 use crate::staging::{Ready, Staged, set_executable};
 use raspbox_beneath::random_name;
 use raspbox_protocol::commit::{CommitFrame, Expect, OPS_MAX, Op, Outcome, Refusal, ResultFrame};
@@ -189,12 +190,15 @@ impl Reading<'_> {
     fn change(&self, op: Op) -> Result<Change, StoreError> {
         Ok(match op {
             Op::Put { .. } => unreachable!("a put has content to come first"),
-            Op::Restore { path, expect, file } => {
-                match crate::restore::stage_kept(self.store, &file)? {
-                    Ok(staged) => put(staged, path, expect, file)?,
-                    Err(refusal) => Change::Refused(refusal),
-                }
-            }
+            Op::Restore { path, expect, file } => match crate::restore::bring(self.store, &file)? {
+                Brought::Staged(staged) => put(*staged, path, expect, file)?,
+                Brought::Kept => Change::PutBack {
+                    path,
+                    expected: expect.into(),
+                    file,
+                },
+                Brought::Refused(refusal) => Change::Refused(refusal),
+            },
             Op::Symlink {
                 path,
                 expect,

@@ -28,6 +28,8 @@ pub struct Faults {
     /// Behaves as on a drive of this size on which there is nothing but users' files, versions and
     /// what is being staged.
     pub drive_bytes: Option<u64>,
+    /// Restores as on a drive on which there is no room for a copy.
+    pub no_copies: bool,
     /// The system's clock, in nanoseconds since 1970, for the history.
     pub clock: Option<std::sync::Arc<std::sync::atomic::AtomicI64>>,
 }

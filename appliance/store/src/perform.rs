@@ -31,6 +31,11 @@ impl Batch<'_> {
                 content,
                 staged,
             } => self.put(path, *expected, content, staged, aside.is_some()),
+            Change::PutBack {
+                path,
+                expected,
+                file,
+            } => self.put_back(path, *expected, file, aside),
             Change::MakeFolder { path, expected } => self.make_folder(path, *expected),
             Change::Delete {
                 path,
@@ -85,11 +90,21 @@ impl Batch<'_> {
             // It came to stand there within this batch.
             (PutPlan::Replace(_), _) => return Err(StoreError::Changed(path.clone()).into()),
         };
+        self.note_put(path, folder, entry, before.as_ref())
+    }
+
+    /// Writes the row of what was just given its name; `before` is what it looked like then.
+    pub(crate) fn note_put(
+        &mut self,
+        path: &RelPath,
+        folder: Rc<Folder>,
+        entry: Entry,
+        before: Option<&Look>,
+    ) -> Result<Version, Stop> {
         self.store.step();
         let look = self.stands(&folder, path)?;
         let version = self.tx.next();
-        let look_before = before.as_ref().unwrap_or(&look);
-        let row = Row::new(self.tx, entry, version, self.by, look_before)?;
+        let row = Row::new(self.tx, entry, version, self.by, before.unwrap_or(&look))?;
         if let Some(digest) = row.digest()
             && damage::unmark(self.tx, Some(path), &digest)?
         {

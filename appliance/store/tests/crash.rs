@@ -221,6 +221,25 @@ fn deleting() {
 
 #[test]
 fn restoring() {
+    restore_everywhere(&[Faults::default()], 2);
+}
+
+#[test]
+fn restoring_without_room_for_a_copy() {
+    let tight = Faults {
+        no_copies: true,
+        ..Faults::default()
+    };
+    let fat = Faults {
+        fat: true,
+        ..tight.clone()
+    };
+    // What is kept once takes one place, and what stands elsewhere is not taken from there.
+    restore_everywhere(&[tight, fat], 1);
+}
+
+/// Brings back what was replaced and deleted, in all these ways to fail.
+fn restore_everywhere(faults: &[Faults], copies: usize) {
     let versions = {
         let my = Box::new();
         fill(&my);
@@ -243,24 +262,35 @@ fn restoring() {
             restore("d/c", Expect::Version(versions.1), "old a"),
         ]
     };
-    everywhere_with_modes(
-        &["a", "d/c", "d/e/f", "same"],
-        |my| {
-            my.put("a", "new a").expect("put");
-            my.store().delete_file(&path("b"), &by()).expect("delete");
-            run(my, &ops());
-        },
-        |my, stopped| {
-            content_is_one_of(my, "a", &["old a", "new a"]);
-            content_is_one_of(my, "d/c", &["old c", "old a"]);
-            if !stopped {
-                content_is_one_of(my, "a", &["old a"]);
-                content_is_one_of(my, "b", &["old b"]);
-                content_is_one_of(my, "copy", &["old f"]);
-                assert!(my.keeps("a", "new a") && my.keeps("d/c", "old c"));
-            }
-        },
-    );
+    let act = |my: &Box| {
+        my.put("a", "new a").expect("put");
+        my.store().delete_file(&path("b"), &by()).expect("delete");
+        run(my, &ops());
+    };
+    let check = |my: &Box, stopped: bool| {
+        content_is_one_of(my, "a", &["old a", "new a"]);
+        content_is_one_of(my, "d/c", &["old c", "old a"]);
+        if stopped {
+            return;
+        }
+        content_is_one_of(my, "a", &["old a"]);
+        content_is_one_of(my, "b", &["old b"]);
+        assert!(my.keeps("a", "new a"));
+        if copies > 1 {
+            content_is_one_of(my, "copy", &["old f"]);
+            assert!(my.keeps("d/c", "old c"));
+        }
+    };
+    for faults in faults {
+        for no_exchange in [false, true] {
+            let faults = Faults {
+                no_exchange,
+                ..faults.clone()
+            };
+            let expected = ["a", "d/c", "d/e/f", "same"];
+            assert!(stop_everywhere(&faults, &expected, act, check) > 1);
+        }
+    }
 }
 
 #[test]
@@ -389,6 +419,7 @@ fn meddle_everywhere(
             my.open_with(Faults {
                 meddle: Some((step, my.at(at), "saved".into())),
                 no_exchange,
+                no_copies: true,
                 ..Faults::default()
             })
             .expect("opens");
@@ -415,6 +446,22 @@ fn meddle_everywhere(
 #[test]
 fn what_somebody_saves_while_it_is_replaced() {
     meddle_everywhere("a", |my| my.put("a", "new a"));
+}
+
+#[test]
+fn what_somebody_saves_while_a_version_takes_its_place() {
+    meddle_everywhere("a", |my| {
+        // Not one of the old ones: who writes over it on the drive itself overwrites all there is.
+        my.put("extra", "extra")?;
+        my.store().delete_file(&path("extra"), &by())?;
+        let restore = common::op(Op::Restore {
+            path: path("a"),
+            expect: Expect::Version(my.version("a")),
+            file: common::file("extra"),
+        });
+        drop(my.try_commit(1, &stream(&[restore])));
+        Ok(Version(0))
+    });
 }
 
 #[test]

@@ -392,27 +392,56 @@ fn a_content_goes_with_the_last_that_needs_it() {
     my.check_history();
 }
 
+fn restore(my: &Box, request: u8, at: &str, content: &str) -> Outcome {
+    let version = my.tree().get(&path(at)).map(|(_, version)| *version);
+    my.one(
+        request,
+        op(Op::Restore {
+            path: path(at),
+            expect: version.map_or(Expect::Absent, Expect::Version),
+            file: common::file(content),
+        }),
+    )
+}
+
 #[test]
-fn no_version_is_let_go_for_one_that_is_restored() {
+fn a_full_drive_is_no_trap() {
+    // No room for a copy, and nothing is let go for one.
     let my = small_drive(&["a", "b"], 250);
-    let file = File {
-        digest: Digest::of(format!("{:0>100}", 1).as_bytes()),
-        size: 100,
-        mtime: LONG_AGO,
-        executable: false,
-    };
-    let restore = op(Op::Restore {
-        path: path("b"),
-        expect: Expect::Version(my.version("b")),
-        file,
-    });
-    let refused = my.one(1, restore);
-    assert_eq!(refused, Outcome::Refused(Refusal::NoSpace));
-    assert!(has_version(&my, "a") && has_version(&my, "b"));
+    let (first, second) = (format!("{:0>100}", 0), format!("{:0>100}", 1));
+    assert!(matches!(restore(&my, 1, "b", &second), Outcome::Done(_)));
+    assert_eq!(my.on_disk("b").as_deref(), Some(&*second));
+    assert!(has_version(&my, "a") && my.keeps("a", &first));
+    assert!(my.keeps("b", "now"), "what it replaced");
+    assert!(has_version(&my, "b"));
+    my.check_history();
+    my.check_tree();
+    // Its version is where it stands, and is kept again when it goes.
+    my.store().delete_file(&path("b"), &by()).expect("delete");
+    assert!(my.keeps("b", &second));
+    assert!(matches!(restore(&my, 2, "b", &second), Outcome::Done(_)));
+    // A second copy needs room.
+    assert_eq!(
+        restore(&my, 3, "c", &second),
+        Outcome::Refused(Refusal::NoSpace)
+    );
+    assert_eq!(
+        restore(&my, 4, "a", &second),
+        Outcome::Refused(Refusal::NoSpace)
+    );
+    assert_eq!(my.on_disk("a").as_deref(), Some("now"));
     assert_eq!(my.staged(), 0);
-    // An upload would have made room.
-    assert!(upload(&my, "new", 100));
-    assert!(!has_version(&my, "a"));
+    my.check_history();
+    // What rotted is no more restored than else.
+    let name = Digest::of(first.as_bytes()).to_string();
+    let kept = my.at(&format!(".raspbox/versions/{}/{name}", &name[..2]));
+    std::fs::write(kept, second.as_bytes()).expect("rots");
+    let refused = restore(&my, 5, "a", &first);
+    assert!(
+        matches!(&refused, Outcome::Refused(Refusal::Failed(why)) if why.contains("damaged")),
+        "{refused:?}"
+    );
+    assert_eq!(my.on_disk("a").as_deref(), Some("now"));
 }
 
 #[test]

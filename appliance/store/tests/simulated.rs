@@ -5,7 +5,7 @@ use raspbox_protocol::commit::{CommitFrame, Expect, Op};
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::to_bytes;
 use raspbox_protocol::{Digest, File, Mtime, RelPath};
-use raspbox_store::{By, Options, Store, StoreError};
+use raspbox_store::{By, Faults, Options, Store, StoreError};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -37,8 +37,8 @@ const CHANGES: [Change; 8] = [
     Change::Restore("c", "one"),
 ];
 
-fn open() -> Option<Store> {
-    Store::open(Path::new(AT), Options { floor_bytes: 0 }).ok()
+fn open(faults: &Faults) -> Option<Store> {
+    Store::open_with(Path::new(AT), Options { floor_bytes: 0 }, faults.clone()).ok()
 }
 
 fn path(text: &str) -> RelPath {
@@ -106,32 +106,36 @@ fn files(disk: &Disk) -> Files {
 }
 
 /// Makes the changes until one fails. Returns how many were acknowledged.
-fn work() -> usize {
-    let Some(store) = open() else { return 0 };
+fn work(faults: &Faults) -> usize {
+    let Some(store) = open(faults) else { return 0 };
     let acknowledged = |change: &&Change| change.make(&store).is_ok();
     CHANGES.iter().take_while(acknowledged).count()
 }
 
 /// Cuts the power at each step, and once more at a step of the recovery.
 fn check(traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
+    check_with(&Faults::default(), traits, unsynced);
+}
+
+fn check_with(faults: &Faults, traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
     let computer = Computer::new(NOON, 1);
     let _entered = enter(&computer);
     let whole = Disk::new(traits);
     whole.mount(Path::new(AT));
-    assert_eq!(work(), CHANGES.len());
+    assert_eq!(work(faults), CHANGES.len());
     assert!(whole.steps() > 200, "{}", whole.steps());
     for step in 0..whole.steps() {
         let disk = Disk::new(traits);
         disk.mount(Path::new(AT));
         disk.fail(step, Fault::Die);
-        let acknowledged = work();
+        let acknowledged = work(faults);
         disk.crash(unsynced(step));
         disk.fail(disk.steps() + step % 97, Fault::Die);
-        drop(open());
+        drop(open(faults));
         disk.forgive();
         disk.crash(unsynced(step + 1));
 
-        let store = open().expect("opens after a crash");
+        let store = open(faults).expect("opens after a crash");
         let mut expected = Files::new();
         let mut displaced = Vec::new();
         for change in &CHANGES[..acknowledged] {
@@ -145,9 +149,12 @@ fn check(traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
         let kept = |content: &str| {
             let digest = Digest::of(content.as_bytes()).to_string();
             let at = format!(".raspbox/versions/{}/{digest}", &digest[..2]);
-            disk.user()
+            let there = disk
+                .user()
                 .read(&at)
-                .is_ok_and(|found| found == content.as_bytes())
+                .is_ok_and(|found| found == content.as_bytes());
+            // Without room for a copy, what is restored is where its version was.
+            there || (faults.no_copies && found.values().any(|found| found == content))
         };
         for content in displaced {
             assert!(kept(&content), "step {step}: {content:?} was displaced");
@@ -195,13 +202,30 @@ fn nor_on_a_stick_as_it_is_bought() {
 }
 
 #[test]
+fn nor_where_a_version_is_restored_without_room_for_a_copy() {
+    let tight = Faults {
+        no_copies: true,
+        ..Faults::default()
+    };
+    for traits in [Traits::ext4(), Traits::fat()] {
+        check_with(&tight, traits, |_| Unsynced::Dropped);
+        check_with(&tight, traits, |_| Unsynced::Kept);
+        for seed in 0..3 {
+            check_with(&tight, traits, |step| {
+                Unsynced::Random(seed * 10_000 + step)
+            });
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_does_the_same() {
     let run = || {
         let computer = Computer::new(NOON, 7);
         let _entered = enter(&computer);
         let disk = Disk::new(Traits::ext4());
         disk.mount(Path::new(AT));
-        work();
+        work(&Faults::default());
         let staging = disk.user().tree(".raspbox").into_keys();
         (disk.steps(), computer.now(), staging.collect::<Vec<_>>())
     };

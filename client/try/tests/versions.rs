@@ -6,7 +6,7 @@ use common::{
     Home, Round, contents, home, names, noise, output, put, round, round_with, set_time, stands,
     synced, text, users_names,
 };
-use raspbox_try::bed::Workstation;
+use raspbox_try::bed::{Appliance, Workstation};
 use raspbox_try::tree;
 use std::fs;
 use std::io::Write;
@@ -178,6 +178,49 @@ fn everything_comes_back_after_a_ransom() {
     good(&laptop, &undo);
     assert_eq!(contents(&laptop.folder), noise);
     assert!(stands(&home.drive(), "d0/e 0/file 0.bin.locked"));
+}
+
+#[test]
+fn a_drive_that_a_ransom_has_filled_is_no_trap() {
+    let dir = common::temp_dir();
+    let config = dir.path().join("raspbox.toml");
+    fs::write(&config, "keep_free_mib = 0\n").expect("written");
+    let with = ["--config", config.to_str().expect("UTF-8")];
+    let appliance = Appliance::start_with(common::program(), dir.path(), &with);
+    let mut appliance = appliance.expect("an appliance");
+    let laptop = Workstation::new(common::program(), dir.path(), "laptop");
+    laptop.pair(&appliance).expect("paired");
+    for n in 0..120_usize {
+        put(
+            &laptop.folder,
+            &format!("d/{n}"),
+            noise(n as u64, 5_000 + n),
+        );
+    }
+    synced(&laptop);
+    let before = tree::read(&laptop.folder).expect("a tree");
+    let then = moment();
+    ransom(&laptop.folder);
+    let confirmed = round_with(&laptop, &["--confirm-deletions", "--confirm-changes"]);
+    assert_eq!(confirmed.code, 0, "{confirmed:?}");
+    let locked = contents(&laptop.folder);
+
+    // From now on not a byte may be written.
+    appliance.stop().expect("stopped");
+    fs::write(&config, "keep_free_mib = 4000000000\n").expect("written");
+    appliance.restart().expect("started again");
+    good(&laptop, &["restore", "--all", "--at", &then]);
+    assert_eq!(tree::read(&laptop.folder).expect("a tree"), before);
+    let versions = appliance.drive().join(".raspbox/versions");
+    let shelves = names(&versions).into_iter();
+    let kept: Vec<String> = shelves
+        .flat_map(|shelf| names(&versions.join(shelf)))
+        .collect();
+    for digest in locked {
+        assert!(kept.contains(&digest.to_string()), "the noise is a version");
+    }
+    put(&laptop.folder, "more", "more");
+    round(&laptop).says(&["more", "the drive is full"]);
 }
 
 #[test]
