@@ -339,16 +339,13 @@ impl Engine {
     /// one, or was put back to a copy from before.
     fn goes_on(&mut self, cursor: Cursor, info: &Info) -> Result<bool, SyncError> {
         let mut reached = self.state.reached()?.unwrap_or(cursor);
-        if self.remote.knows_hashes() {
-            // What was pushed is further on than the last look.
-            self.remote_tree.walk(&mut |_, node| {
-                reached.seq = reached.seq.max(node.tag().map_or(0, |version| version.0));
-            });
-        }
         if reached.epoch == info.cursor.epoch {
             return Ok(reached.seq <= info.cursor.seq);
         }
-        // It was started anew, or is another one.
+        // It was started anew, or is another one. What was pushed is further on than the last look.
+        self.remote_tree.walk(&mut |_, node| {
+            reached.seq = reached.seq.max(node.tag().map_or(0, |version| version.0));
+        });
         Ok(self.remote.knows(reached)?)
     }
 
@@ -542,7 +539,7 @@ impl Engine {
         self.adopt(&plan.adopt)?;
         let pushes = !plan.push.is_empty();
         self.push(plan.push, lap)?;
-        if pushes {
+        if pushes && self.remote.knows_hashes() {
             self.remember_reached()?;
         }
         self.move_aside(&plan.asides, lap)?;
