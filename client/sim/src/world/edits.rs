@@ -1,0 +1,274 @@
+//! What somebody does to files, on a disk or through FTP, and what the oracle is told of it.
+
+use super::{World, on_appliance, with};
+use crate::disks::{Access, Machine};
+use crate::oracle::Files;
+use crate::scenario::{Edit, How, Who};
+use crate::server::SERVER;
+use raspbox_protocol::{Digest, RelPath};
+use raspbox_store::{By, Store};
+use std::io::Write;
+use std::time::Duration;
+
+/// Somebody changes something.
+pub(super) fn carry_out(who: Who, edit: &Edit) {
+    match who {
+        Who::Station(number) => by_hand(who, edit, Some(number)),
+        Who::Drive => by_hand(who, edit, None),
+        Who::Ftp => by_ftp(edit),
+    }
+}
+
+/// The place where somebody works directly.
+fn access(world: &World, station: Option<usize>) -> Option<(Machine, Access)> {
+    match station {
+        Some(number) => {
+            let station = &world.stations[number];
+            (!station.disk.is_dead())
+                .then(|| (station.machine.clone(), station.disk.access("folder")))
+        }
+        None => {
+            let drive = world.drive()?;
+            (!drive.is_dead()).then(|| (world.appliance.clone(), drive.access("")))
+        }
+    }
+}
+
+fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
+    let done = with(|world| {
+        let (machine, access) = access(world, station)?;
+        let before = access.files();
+        world.oracle.sees(who, &before);
+        if let Edit::Write {
+            how: How::KeepTime, ..
+        } = edit
+        {
+            // Within one tick of the kernel's clock nothing at all could tell.
+            machine.wait(Duration::from_millis(5));
+        }
+        let done = machine.on(|| apply(&access, edit));
+        let after = access.files();
+        world.say(|| {
+            format!(
+                "  {who:?} {edit:?}: {}",
+                if done { "done" } else { "can't" }
+            )
+        });
+        note(world, who, edit, &before, &after);
+        Some(())
+    });
+    if done.is_some()
+        && let Some(number) = station
+    {
+        with(|world| {
+            for path in touched(edit) {
+                if let Ok(path) = RelPath::parse(path) {
+                    world.stations[number].dirty.insert(path);
+                }
+                // What was moved or removed is another folder than the one that can't be read.
+                let touched = path.to_owned();
+                let denied = &mut world.stations[number].denied;
+                denied.retain(|path| *path != touched && !path.starts_with(&format!("{touched}/")));
+            }
+        });
+    }
+}
+
+fn touched(edit: &Edit) -> Vec<&str> {
+    match edit {
+        Edit::Rename(from, to) => vec![from, to],
+        Edit::Write { path, .. }
+        | Edit::Remove(path)
+        | Edit::MakeFolder(path)
+        | Edit::Age(path, _)
+        | Edit::Executable(path, _)
+        | Edit::Symlink(path, _) => vec![path],
+    }
+}
+
+/// Tells the oracle what an edit came to.
+fn note(world: &mut World, who: Who, edit: &Edit, before: &Files, after: &Files) {
+    for path in touched(edit) {
+        world.oracle.touch(who, path);
+        world.oracle.made_again(path);
+    }
+    for (path, digest) in after {
+        if before.get(path) != Some(digest) {
+            let what = match edit {
+                Edit::Write { size: 0, .. } => "nothing".to_owned(),
+                Edit::Write { content, size, .. } => format!("content {content} of {size} bytes"),
+                _ => "a content".to_owned(),
+            };
+            let what = if *digest == Digest::of(b"") {
+                "nothing".into()
+            } else {
+                what
+            };
+            world.oracle.wrote(who, path, *digest, &what);
+        }
+    }
+    for (path, digest) in before {
+        if !after.contains_key(path) && matches!(edit, Edit::Remove(_)) {
+            world.oracle.deleted(who, path, *digest);
+        }
+    }
+    // What somebody destroys on the drive itself leaves no version, and the workstations follow.
+    let gone: Vec<Digest> = before
+        .iter()
+        .filter(|(path, digest)| after.get(*path) != Some(digest))
+        .map(|(_, digest)| *digest)
+        .collect();
+    if who == Who::Drive {
+        for digest in &gone {
+            world.oracle.destroyed(digest);
+        }
+    }
+    // Others keep what they have; the last copy is its owner's to destroy.
+    if who != Who::Ftp && !gone.is_empty() {
+        world.excuse(&gone);
+    }
+}
+
+/// Does an edit on a disk, as programs do. Returns whether it could be done.
+fn apply(access: &Access, edit: &Edit) -> bool {
+    match edit {
+        Edit::Write {
+            path,
+            content,
+            size,
+            how,
+        } => {
+            let bytes = content_of(*content, *size);
+            match how {
+                How::InPlace => access.write(path, &bytes),
+                How::Rename => access.replace(path, &bytes),
+                How::Append => access.append(path, &bytes),
+                How::KeepTime => access.write_keeping_time(path, &bytes),
+            }
+        }
+        Edit::Remove(path) => access.remove(path),
+        Edit::Rename(from, to) => access.rename(from, to),
+        Edit::MakeFolder(path) => access.make_folder(path),
+        Edit::Age(path, seconds) => access.age(path, *seconds),
+        Edit::Executable(path, on) => access.set_executable(path, *on),
+        Edit::Symlink(path, target) => access.symlink(path, target),
+    }
+}
+
+/// A content that says which one it is.
+fn content_of(number: u32, size: usize) -> Vec<u8> {
+    let head = format!("{number:06}:");
+    let mut bytes = head.into_bytes();
+    let mut state = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    while bytes.len() < size {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        bytes.push(state.to_le_bytes()[6]);
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+/// The same through the store, as an ordinary FTP client's commands end there.
+fn by_ftp(edit: &Edit) {
+    let Some(store) = SERVER.with_borrow(|server| server.store.clone().filter(|_| server.up))
+    else {
+        return;
+    };
+    let Some(before) = with(|world| {
+        let files = world.drive()?.files("", false);
+        world.oracle.sees(Who::Ftp, &files);
+        Some(files)
+    }) else {
+        return;
+    };
+    let by = By("ftp".into());
+    let done = on_appliance(|| ftp_edit(&store, edit, &by));
+    with(|world| {
+        world.say(|| format!("  Ftp {edit:?}: {}", done.is_some()));
+        let Some(after) = world.drive().map(|drive| drive.files("", false)) else {
+            return;
+        };
+        note(world, Who::Ftp, edit, &before, &after);
+    });
+}
+
+fn ftp_edit(store: &Store, edit: &Edit, by: &By) -> Option<()> {
+    let parse = |path: &str| RelPath::parse(path).ok();
+    let with_parents = |path: &RelPath| {
+        let mut above = Vec::new();
+        let mut at = path.parent();
+        while let Some(folder) = at {
+            at = folder.parent();
+            above.push(folder);
+        }
+        for folder in above.iter().rev() {
+            // There already, or in the way; the write will tell.
+            drop(store.make_folder(folder, by));
+        }
+    };
+    match edit {
+        Edit::Write {
+            path,
+            content,
+            size,
+            how,
+        } => {
+            let path = parse(path)?;
+            with_parents(&path);
+            let bytes = content_of(*content, *size);
+            let mut staged = match how {
+                How::Append => {
+                    let len = match store.stat(Some(&path)) {
+                        Ok(raspbox_store::Stat::File { size_bytes, .. }) => size_bytes,
+                        _ => 0,
+                    };
+                    store.stage_from(&path, len).ok()?
+                }
+                _ => store.stage().ok()?,
+            };
+            staged.write_all(&bytes).ok()?;
+            store.put(staged, &path, by).ok()?;
+        }
+        Edit::Remove(path) => ftp_remove(store, &parse(path)?, by)?,
+        Edit::Rename(from, to) => {
+            let (from, to) = (parse(from)?, parse(to)?);
+            with_parents(&to);
+            store.rename(&from, &to, by).ok()?;
+        }
+        Edit::MakeFolder(path) => {
+            let path = parse(path)?;
+            with_parents(&path);
+            store.make_folder(&path, by).ok()?;
+        }
+        Edit::Age(path, seconds) => {
+            let path = parse(path)?;
+            let now = raspbox_beneath::now();
+            let then = raspbox_protocol::Mtime(now.0 - seconds * 1_000_000_000);
+            store.set_mtime(&path, then, by).ok()?;
+        }
+        Edit::Executable(path, on) => {
+            store.set_executable(&parse(path)?, *on, by).ok()?;
+        }
+        // There is no such command.
+        Edit::Symlink(..) => return None,
+    }
+    Some(())
+}
+
+fn ftp_remove(store: &Store, path: &RelPath, by: &By) -> Option<()> {
+    match store.stat(Some(path)).ok()? {
+        raspbox_store::Stat::Folder { .. } => {
+            for listed in store.list(Some(path)).ok()? {
+                let below = RelPath::child(Some(path), &listed.name).ok()?;
+                ftp_remove(store, &below, by)?;
+            }
+            store.delete_folder(path, by).ok()?;
+        }
+        _ => {
+            store.delete_file(path, by).ok()?;
+        }
+    }
+    Some(())
+}
