@@ -1,12 +1,13 @@
 //! Disks and machines as the world handles them, on those of `raspbox-beneath`.
 
-use crate::oracle::Files;
+use crate::alike::{Side, composed};
+use crate::place::{Files, OWN, Place, Tree, files_of, visible};
 use crate::scenario::{self, Call, Unsynced};
 use crate::world;
-use raspbox_beneath::sim::{self, Computer, Fault, Node, Traits, User};
-use raspbox_protocol::{Digest, Mtime};
+use raspbox_beneath::sim::{self, Computer, Fault, Traits, User};
+use raspbox_protocol::Mtime;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,17 +15,11 @@ use std::time::Duration;
 /// 2026-01-01, in nanoseconds since 1970: when all runs begin.
 const BEGIN: Mtime = Mtime(1_767_225_600_000_000_000);
 
-/// Everything of ours on a disk.
-const OWN: &str = ".raspbox";
-
 /// What is remembered of a whole drive.
 pub(crate) type Copy = sim::Disk;
 
 /// What is remembered of a part of a disk.
 pub(crate) type Saved = Vec<(String, sim::Saved)>;
-
-/// What stands below a folder, by path.
-pub(crate) type Tree = BTreeMap<String, Node>;
 
 /// A computer without its disks.
 #[derive(Clone)]
@@ -43,7 +38,7 @@ pub(crate) struct Drive {
     crashes: Rc<RefCell<u64>>,
 }
 
-/// A folder as a program without a clue works in it.
+/// A folder, for somebody's hands.
 pub(crate) struct Access {
     user: User,
     folder: String,
@@ -275,8 +270,7 @@ impl Drive {
 
     /// Everything below a folder, but for what is ours; composed where the disk decomposes names.
     pub(crate) fn tree(&self, folder: &str) -> Tree {
-        let mut tree = self.disk().user().tree(folder);
-        tree.retain(|path, _| path != OWN && !path.starts_with(".raspbox/"));
+        let tree = visible(self.disk().user().tree(folder));
         if self.kind == scenario::Disk::Mac {
             let composed = tree.into_iter().map(|(path, node)| (composed(&path), node));
             return composed.collect();
@@ -299,78 +293,14 @@ impl Drive {
         files_of(tree)
     }
 
-    /// Whether it keeps executable bits.
-    fn keeps_bits(&self) -> bool {
-        self.kind != scenario::Disk::Fat
-    }
-}
-
-fn files_of(tree: Tree) -> Files {
-    let file = |(path, node)| match node {
-        Node::File { content, .. } => Some((path, Digest::of(&content))),
-        Node::Folder | Node::Symlink(_) => None,
-    };
-    tree.into_iter().filter_map(file).collect()
-}
-
-/// The digest of a file.
-pub(crate) fn digest(node: &Node) -> Option<Digest> {
-    match node {
-        Node::File { content, .. } => Some(Digest::of(content)),
-        Node::Folder | Node::Symlink(_) => None,
-    }
-}
-
-/// Whether two nodes are the same to people.
-pub(crate) fn same(a: Option<&Node>, b: Option<&Node>, here: &Drive, there: &Drive) -> bool {
-    match (a, b) {
-        (
-            Some(Node::File {
-                content,
-                executable,
-                ..
-            }),
-            Some(Node::File {
-                content: other,
-                executable: bit,
-                ..
-            }),
-        ) => {
-            let bits = here.keeps_bits() && there.keeps_bits();
-            content == other && (!bits || executable == bit)
-        }
-        (Some(Node::Folder), Some(Node::Folder)) | (None, None) => true,
-        (Some(Node::Symlink(a)), Some(Node::Symlink(b))) => a == b,
-        _ => false,
-    }
-}
-
-/// What stands there, for messages.
-pub(crate) fn describe(node: Option<&Node>) -> String {
-    match node {
-        None => "nothing".into(),
-        Some(Node::Folder) => "a folder".into(),
-        Some(Node::Symlink(target)) => format!("a symlink to {target}"),
-        Some(Node::File {
-            content,
-            executable,
-            ..
-        }) => {
-            let head = String::from_utf8_lossy(&content[..content.len().min(7)]).into_owned();
-            let bit = if *executable { ", executable" } else { "" };
-            format!("a file of {} bytes '{head}'{bit}", content.len())
+    /// A folder of it, to be compared with others.
+    pub(crate) fn side(&self, whose: &str, folder: &str) -> Side {
+        Side {
+            whose: whose.to_owned(),
+            tree: self.tree(folder),
+            keeps_bits: self.kind != scenario::Disk::Fat,
         }
     }
-}
-
-/// How a name reads without regard to case and composition.
-pub(crate) fn folded(name: &str) -> String {
-    composed(&name.to_lowercase())
-}
-
-/// The one character of all names that can be written in two ways, written in one.
-fn composed(name: &str) -> String {
-    name.replace("e\u{301}", "\u{e9}")
 }
 
 impl Access {
@@ -381,83 +311,46 @@ impl Access {
             format!("{}/{path}", self.folder)
         }
     }
+}
 
-    /// The files in it.
-    pub(crate) fn files(&self) -> Files {
-        let mut tree = self.user.tree(&self.folder);
-        tree.retain(|path, _| path != OWN && !path.starts_with(".raspbox/"));
-        files_of(tree)
+impl Place for Access {
+    fn tree(&self) -> Tree {
+        self.user.tree(&self.folder)
     }
 
-    pub(crate) fn exists(&self, path: &str) -> bool {
+    fn write(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.user.write(&self.at(path), content)
+    }
+
+    fn append(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.user.append(&self.at(path), content)
+    }
+
+    fn remove_all(&self, path: &str) -> io::Result<()> {
+        self.user.remove_all(&self.at(path))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.user.rename(&self.at(from), &self.at(to))
+    }
+
+    fn make_folders(&self, path: &str) -> io::Result<()> {
+        self.user.mkdir(&self.at(path))
+    }
+
+    fn symlink(&self, target: &str, path: &str) -> io::Result<()> {
+        self.user.symlink(target, &self.at(path))
+    }
+
+    fn set_mtime(&self, path: &str, mtime: Mtime) -> io::Result<()> {
+        self.user.set_mtime(&self.at(path), mtime)
+    }
+
+    fn set_executable(&self, path: &str, on: bool) -> io::Result<()> {
+        self.user.set_executable(&self.at(path), on)
+    }
+
+    fn exists(&self, path: &str) -> bool {
         self.user.exists(&self.at(path))
-    }
-
-    /// Makes the folders that a path is in.
-    fn parents(&self, path: &str) -> bool {
-        match path.rsplit_once('/') {
-            Some((folder, _)) => self.user.mkdir(&self.at(folder)).is_ok(),
-            None => true,
-        }
-    }
-
-    pub(crate) fn write(&self, path: &str, content: &[u8]) -> bool {
-        self.parents(path) && self.user.write(&self.at(path), content).is_ok()
-    }
-
-    pub(crate) fn replace(&self, path: &str, content: &[u8]) -> bool {
-        self.parents(path)
-            && self
-                .user
-                .write_new_and_rename(&self.at(path), content)
-                .is_ok()
-    }
-
-    pub(crate) fn append(&self, path: &str, content: &[u8]) -> bool {
-        self.parents(path) && self.user.append(&self.at(path), content).is_ok()
-    }
-
-    /// Writes a file in place, and sets its time back to what it was.
-    pub(crate) fn write_keeping_time(&self, path: &str, content: &[u8]) -> bool {
-        let old = match self.user.tree(&self.folder).get(path) {
-            Some(Node::File { mtime, .. }) => Some(*mtime),
-            _ => None,
-        };
-        let written = self.write(path, content);
-        if let (true, Some(old)) = (written, old) {
-            self.user
-                .set_mtime(&self.at(path), old)
-                .expect("it is there");
-        }
-        written
-    }
-
-    pub(crate) fn remove(&self, path: &str) -> bool {
-        let there = self.user.exists(&self.at(path));
-        there && self.user.remove_all(&self.at(path)).is_ok()
-    }
-
-    pub(crate) fn rename(&self, from: &str, to: &str) -> bool {
-        let there = self.user.exists(&self.at(from));
-        there && self.parents(to) && self.user.rename(&self.at(from), &self.at(to)).is_ok()
-    }
-
-    pub(crate) fn make_folder(&self, path: &str) -> bool {
-        self.user.mkdir(&self.at(path)).is_ok()
-    }
-
-    pub(crate) fn age(&self, path: &str, seconds: i64) -> bool {
-        let then = Mtime(raspbox_beneath::now().0 - seconds * 1_000_000_000);
-        self.user.set_mtime(&self.at(path), then).is_ok()
-    }
-
-    pub(crate) fn set_executable(&self, path: &str, on: bool) -> bool {
-        let tree = self.user.tree(&self.folder);
-        let file = matches!(tree.get(path), Some(Node::File { .. }));
-        file && self.user.set_executable(&self.at(path), on).is_ok()
-    }
-
-    pub(crate) fn symlink(&self, path: &str, target: &str) -> bool {
-        self.parents(path) && self.user.symlink(target, &self.at(path)).is_ok()
     }
 }

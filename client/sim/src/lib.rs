@@ -10,6 +10,8 @@ pub mod scenario;
 pub mod shrink;
 pub mod world;
 
+mod alike;
 mod disks;
 mod oracle;
+mod place;
 mod server;

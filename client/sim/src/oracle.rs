@@ -1,12 +1,11 @@
 //! What must always hold, judged from outside: by what people wrote, and by what can be read
 //! afterwards. It knows nothing of baselines, journals and plans.
 
-use crate::scenario::Who;
+use crate::alike::{Side, converged};
+use crate::place::{Files, files_of, touched};
+use crate::scenario::{Edit, Who};
 use raspbox_protocol::Digest;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// The digests of the files below a folder, by path.
-pub(crate) type Files = BTreeMap<String, Digest>;
 
 /// What is known of what people did.
 #[derive(Debug, Default)]
@@ -30,8 +29,58 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
+    /// Somebody changed something where these files were before, and those are now. Returns what may
+    /// have had its last copy there, for which nobody but its owner is to blame.
+    pub(crate) fn edited(
+        &mut self,
+        who: Who,
+        edit: &Edit,
+        before: &Files,
+        after: &Files,
+    ) -> Vec<Digest> {
+        for path in touched(edit) {
+            self.touch(who, path);
+            self.made_again(path);
+        }
+        for (path, digest) in after {
+            if before.get(path) != Some(digest) {
+                let what = match edit {
+                    _ if *digest == Digest::of(b"") => "nothing".to_owned(),
+                    Edit::Write { content, size, .. } => {
+                        format!("content {content} of {size} bytes")
+                    }
+                    _ => "a content".to_owned(),
+                };
+                self.wrote(who, path, *digest, &what);
+            }
+        }
+        for (path, digest) in before {
+            if !after.contains_key(path) && matches!(edit, Edit::Remove(_)) {
+                self.deleted(who, path, *digest);
+            }
+        }
+        let gone = before
+            .iter()
+            .filter(|(path, digest)| after.get(*path) != Some(digest))
+            .map(|(_, digest)| *digest);
+        let gone: Vec<Digest> = gone.collect();
+        match who {
+            // What is displaced there is kept.
+            Who::Ftp => Vec::new(),
+            Who::Station(_) => gone,
+            // What somebody destroys on the drive itself leaves no version, and the workstations
+            // follow.
+            Who::Drive => {
+                for digest in &gone {
+                    self.destroyed(digest);
+                }
+                gone
+            }
+        }
+    }
+
     /// Somebody wrote a content whole.
-    pub(crate) fn wrote(&mut self, who: Who, path: &str, digest: Digest, what: &str) {
+    fn wrote(&mut self, who: Who, path: &str, digest: Digest, what: &str) {
         if self.written.insert(digest, what.to_owned()).is_some() {
             self.again.insert(digest);
         }
@@ -52,12 +101,12 @@ impl Oracle {
         self.touch(who, path);
     }
 
-    pub(crate) fn touch(&mut self, who: Who, path: &str) {
+    fn touch(&mut self, who: Who, path: &str) {
         self.touched.entry(path.to_owned()).or_default().insert(who);
     }
 
     /// Somebody deleted a file of this content, which was in sync.
-    pub(crate) fn deleted(&mut self, who: Who, path: &str, digest: Digest) {
+    fn deleted(&mut self, who: Who, path: &str, digest: Digest) {
         self.deleted.push((path.to_owned(), digest, who));
     }
 
@@ -96,7 +145,7 @@ impl Oracle {
     }
 
     /// Invariant: every content at rest exists at some path, conflict copy or version.
-    pub(crate) fn no_loss(&self, everywhere: &BTreeSet<Digest>) -> Result<(), String> {
+    fn no_loss(&self, everywhere: &BTreeSet<Digest>) -> Result<(), String> {
         match self.kept.iter().find(|d| !everywhere.contains(*d)) {
             None => Ok(()),
             Some(lost) => Err(format!("no loss: {} is nowhere any more", self.name(lost))),
@@ -129,7 +178,7 @@ impl Oracle {
     }
 
     /// Invariant: what was deleted, and touched by nobody else, stays deleted.
-    pub(crate) fn no_resurrection(&self, files: &Files) -> Result<(), String> {
+    fn no_resurrection(&self, files: &Files) -> Result<(), String> {
         if self.forgetful {
             return Ok(());
         }
@@ -153,15 +202,37 @@ impl Oracle {
         Ok(())
     }
 
+    /// Everything was put right and is quiet: what must hold then, and what is known from then on.
+    ///
+    /// `everywhere` are the contents that somebody can still have, `problems` the paths that were said
+    /// to be stuck.
+    pub(crate) fn at_the_end(
+        &mut self,
+        everywhere: &BTreeSet<Digest>,
+        drive: &Side,
+        stations: &[Side],
+        problems: &BTreeSet<String>,
+    ) -> Result<(), String> {
+        let there = files_of(drive.tree.clone());
+        self.no_loss(everywhere)?;
+        converged(stations, drive, problems)?;
+        self.no_resurrection(&there)?;
+        self.settled();
+        for (number, station) in stations.iter().enumerate() {
+            self.sees(Who::Station(number), &files_of(station.tree.clone()));
+        }
+        Ok(())
+    }
+
     /// Everything is alike, and everybody has seen it.
-    pub(crate) fn settled(&mut self) {
+    fn settled(&mut self) {
         self.touched.clear();
         self.deleted.clear();
         self.forgetful = false;
     }
 
     /// After a deletion, somebody made the same thing again.
-    pub(crate) fn made_again(&mut self, path: &str) {
+    fn made_again(&mut self, path: &str) {
         let below = format!("{path}/");
         self.deleted
             .retain(|(gone, ..)| gone != path && !gone.starts_with(&below));

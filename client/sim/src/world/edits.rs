@@ -2,13 +2,12 @@
 
 use super::{World, on_appliance, with};
 use crate::disks::{Access, Machine};
-use crate::oracle::Files;
+use crate::place::{self, Files, Place, TICK, content_of, files_of, touched, visible};
 use crate::scenario::{Edit, How, Who};
 use crate::server::SERVER;
-use raspbox_protocol::{Digest, RelPath};
+use raspbox_protocol::RelPath;
 use raspbox_store::{By, Store};
 use std::io::Write;
-use std::time::Duration;
 
 /// Somebody changes something.
 pub(super) fn carry_out(who: Who, edit: &Edit) {
@@ -37,17 +36,16 @@ fn access(world: &World, station: Option<usize>) -> Option<(Machine, Access)> {
 fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
     let done = with(|world| {
         let (machine, access) = access(world, station)?;
-        let before = access.files();
+        let before = files_of(visible(access.tree()));
         world.oracle.sees(who, &before);
         if let Edit::Write {
             how: How::KeepTime, ..
         } = edit
         {
-            // Within one tick of the kernel's clock nothing at all could tell.
-            machine.wait(Duration::from_millis(5));
+            machine.wait(TICK);
         }
-        let done = machine.on(|| apply(&access, edit));
-        let after = access.files();
+        let done = machine.on(|| place::carry_out(&access, edit));
+        let after = files_of(visible(access.tree()));
         world.say(|| {
             format!(
                 "  {who:?} {edit:?}: {}",
@@ -74,100 +72,12 @@ fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
     }
 }
 
-fn touched(edit: &Edit) -> Vec<&str> {
-    match edit {
-        Edit::Rename(from, to) => vec![from, to],
-        Edit::Write { path, .. }
-        | Edit::Remove(path)
-        | Edit::MakeFolder(path)
-        | Edit::Age(path, _)
-        | Edit::Executable(path, _)
-        | Edit::Symlink(path, _) => vec![path],
-    }
-}
-
 /// Tells the oracle what an edit came to.
 fn note(world: &mut World, who: Who, edit: &Edit, before: &Files, after: &Files) {
-    for path in touched(edit) {
-        world.oracle.touch(who, path);
-        world.oracle.made_again(path);
-    }
-    for (path, digest) in after {
-        if before.get(path) != Some(digest) {
-            let what = match edit {
-                Edit::Write { size: 0, .. } => "nothing".to_owned(),
-                Edit::Write { content, size, .. } => format!("content {content} of {size} bytes"),
-                _ => "a content".to_owned(),
-            };
-            let what = if *digest == Digest::of(b"") {
-                "nothing".into()
-            } else {
-                what
-            };
-            world.oracle.wrote(who, path, *digest, &what);
-        }
-    }
-    for (path, digest) in before {
-        if !after.contains_key(path) && matches!(edit, Edit::Remove(_)) {
-            world.oracle.deleted(who, path, *digest);
-        }
-    }
-    // What somebody destroys on the drive itself leaves no version, and the workstations follow.
-    let gone: Vec<Digest> = before
-        .iter()
-        .filter(|(path, digest)| after.get(*path) != Some(digest))
-        .map(|(_, digest)| *digest)
-        .collect();
-    if who == Who::Drive {
-        for digest in &gone {
-            world.oracle.destroyed(digest);
-        }
-    }
-    // Others keep what they have; the last copy is its owner's to destroy.
-    if who != Who::Ftp && !gone.is_empty() {
+    let gone = world.oracle.edited(who, edit, before, after);
+    if !gone.is_empty() {
         world.excuse(&gone);
     }
-}
-
-/// Does an edit on a disk, as programs do. Returns whether it could be done.
-fn apply(access: &Access, edit: &Edit) -> bool {
-    match edit {
-        Edit::Write {
-            path,
-            content,
-            size,
-            how,
-        } => {
-            let bytes = content_of(*content, *size);
-            match how {
-                How::InPlace => access.write(path, &bytes),
-                How::Rename => access.replace(path, &bytes),
-                How::Append => access.append(path, &bytes),
-                How::KeepTime => access.write_keeping_time(path, &bytes),
-            }
-        }
-        Edit::Remove(path) => access.remove(path),
-        Edit::Rename(from, to) => access.rename(from, to),
-        Edit::MakeFolder(path) => access.make_folder(path),
-        Edit::Age(path, seconds) => access.age(path, *seconds),
-        Edit::Executable(path, on) => access.set_executable(path, *on),
-        Edit::Symlink(path, target) => access.symlink(path, target),
-    }
-}
-
-/// A content that says which one it is.
-fn content_of(number: u32, size: usize) -> Vec<u8> {
-    let head = format!("{number:06}:");
-    let mut bytes = head.into_bytes();
-    let mut state = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    while bytes.len() < size {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        bytes.push(state.to_le_bytes()[6]);
-    }
-    bytes.truncate(size);
-    bytes
 }
 
 /// The same through the store, as an ordinary FTP client's commands end there.

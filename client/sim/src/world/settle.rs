@@ -3,15 +3,13 @@
 use super::processes::{restart, revive, start_appliance, stop_appliance};
 use super::rounds::round;
 use super::steps::{plug, unplug, wait};
-use super::{Station, with};
-use crate::disks;
-use crate::scenario::{Look, Sync, Who};
+use super::with;
+use crate::alike::Side;
+use crate::scenario::{Look, Sync};
 use crate::server::{self, SERVER};
 use raspbox::engine::SyncError;
 use raspbox::report::Summary;
-use raspbox_beneath::sim::Node;
 use raspbox_core::guard::Halt;
-use raspbox_protocol::Digest;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -62,19 +60,13 @@ pub(super) fn settle() -> Result<(), String> {
     with(|world| {
         world.integrity();
         let everywhere = world.everywhere(false);
-        let verdict = world.oracle.no_loss(&everywhere);
+        let drive = world.drive().expect("plugged in above");
+        let drive = drive.side("the drive", "");
+        let stations: Vec<Side> = (world.stations.iter().enumerate())
+            .map(|(number, station)| station.disk.side(&format!("station {number}"), "folder"))
+            .collect();
+        let verdict = (world.oracle).at_the_end(&everywhere, &drive, &stations, &problems);
         world.judge(verdict);
-        let drive = world.drive().expect("plugged in above").clone();
-        let verdict = converged(&world.stations, &drive, &problems);
-        world.judge(verdict);
-        let files = drive.files("", false);
-        let verdict = world.oracle.no_resurrection(&files);
-        world.judge(verdict);
-        world.oracle.settled();
-        for number in 0..world.stations.len() {
-            let files = world.stations[number].disk.files("folder", false);
-            world.oracle.sees(Who::Station(number), &files);
-        }
         match &world.failure {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),
@@ -107,62 +99,4 @@ fn calm_round(station: usize) -> Result<Summary, String> {
         }
         Err(error) => Err(format!("station {station} does not recover: {error}")),
     }
-}
-
-/// Invariant: all sides have the same, but for what a side can't hold and says so.
-fn converged(
-    stations: &[Station],
-    drive: &disks::Drive,
-    problems: &BTreeSet<String>,
-) -> Result<(), String> {
-    let there = drive.tree("");
-    let excused = |path: &str| {
-        problems.iter().any(|problem| {
-            let (problem, path) = (disks::folded(problem), disks::folded(path));
-            path == problem
-                || path.starts_with(&format!("{problem}/"))
-                || problem.starts_with(&format!("{path}/"))
-        })
-    };
-    // What should move to a name that can't be held stays where it was, on one side.
-    let stuck: BTreeSet<Digest> = stations
-        .iter()
-        .map(|station| station.disk.files("folder", false))
-        .chain([drive.files("", false)])
-        .flatten()
-        .filter(|(path, _)| excused(path))
-        .map(|(_, digest)| digest)
-        .collect();
-    let is_stuck = |path: &str, node: &Node, side: &disks::Tree| match disks::digest(node) {
-        Some(digest) => stuck.contains(&digest),
-        // A folder is where something in it is.
-        None => {
-            let below = format!("{path}/");
-            let mut in_it = side.iter().filter(|(path, _)| path.starts_with(&below));
-            in_it.any(|(_, node)| disks::digest(node).is_some_and(|d| stuck.contains(&d)))
-        }
-    };
-    for (number, station) in stations.iter().enumerate() {
-        let here = station.disk.tree("folder");
-        for (path, node) in &there {
-            let same = disks::same(here.get(path), Some(node), &station.disk, drive);
-            if !same && !is_stuck(path, node, &there) && !excused(path) {
-                return Err(format!(
-                    "convergence: {path} is {} on the drive and {} on station {number}",
-                    disks::describe(Some(node)),
-                    disks::describe(here.get(path))
-                ));
-            }
-        }
-        let only_here = here.iter().find(|(path, node)| {
-            !there.contains_key(*path) && !excused(path) && !is_stuck(path, node, &here)
-        });
-        if let Some((path, _)) = only_here {
-            return Err(format!(
-                "convergence: {path} is only on station {number}: {}",
-                disks::describe(here.get(path))
-            ));
-        }
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use super::rounds::round;
 use super::settle::settle;
 use super::{World, on_appliance, with};
 use crate::disks;
+use crate::place::Place;
 use crate::scenario::{Scenario, Step, Unsynced};
 use crate::server::SERVER;
 use raspbox_protocol::Digest;
