@@ -63,6 +63,9 @@ impl Inner {
     fn settle_intents(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
         for intent in rows::intents(tx.db)? {
             let trouble = |e| StoreError::io(&intent.path, e);
+            // The new content may have the old one's size and time. On a disk without lasting inode
+            // numbers nothing else would show that it came.
+            rows::doubt(tx, &intent.path)?;
             self.finish_exchange(tx, &intent).map_err(trouble)?;
             self.settle_old(tx, &intent, &old_name(&intent.staged))?;
             let staged = self.own.staging.look(&intent.staged).map_err(trouble)?;
