@@ -68,12 +68,7 @@ impl Backend {
     fn look(&self, account: &Account, place: &Place) -> Answer<Facts> {
         account.need(Permission::List)?;
         match place {
-            Place::Top => Ok(Facts(self.shared.store.stat(None)?)),
-            Place::Entry(path) => Ok(Facts(self.shared.store.stat(Some(path))?)),
-            Place::Versions(path) => {
-                let stat = versions::stat(&self.shared.store, path.as_ref())?;
-                Ok(Facts(stat))
-            }
+            Place::Top | Place::Entry(_) | Place::Versions(_) => Ok(Facts(self.stat(place)??)),
             Place::Special(_) => {
                 account.need(Permission::Read)?;
                 // Size and time mean nothing here; but it is there, and APPE to it begins at 0.
@@ -86,6 +81,17 @@ impl Backend {
         }
     }
 
+    /// What stands at a place.
+    fn stat(&self, place: &Place) -> Answer<std::result::Result<Stat, StoreError>> {
+        let serving = self.shared.slot.now();
+        Ok(match place {
+            Place::Top => serving.files()?.stat(None),
+            Place::Entry(path) => serving.files()?.stat(Some(path)),
+            Place::Versions(path) => versions::stat(&self.shared.slot.store()?, path.as_ref()),
+            Place::Special(_) => return Err(Trouble::unavailable("not a folder")),
+        })
+    }
+
     /// What is in a folder; nothing where there is no such folder.
     ///
     /// That is how vsftpd answers, and clients look with CWD or MLST before they believe it. With
@@ -93,10 +99,11 @@ impl Backend {
     /// that it is about to make for a failure. A drive that isn't there is an error here as well.
     fn folder(&self, account: &Account, place: &Place) -> Answer<Vec<Row>> {
         account.need(Permission::List)?;
+        let serving = self.shared.slot.now();
         let listed = match place {
-            Place::Top => self.shared.store.list(None),
-            Place::Entry(path) => self.shared.store.list(Some(path)),
-            Place::Versions(path) => versions::list(&self.shared.store, path.as_ref()),
+            Place::Top => serving.files()?.list(None),
+            Place::Entry(path) => serving.files()?.list(Some(path)),
+            Place::Versions(path) => versions::list(&self.shared.slot.store()?, path.as_ref()),
             Place::Special(_) => return Err(Trouble::unavailable("not a folder")),
         };
         match listed {
@@ -109,12 +116,11 @@ impl Backend {
     /// What LIST, NLST and STAT show: a folder's entries, or the one entry.
     fn folder_or_entry(&self, account: &Account, place: &Place) -> Answer<Vec<Row>> {
         let listed = self.folder(account, place);
-        let (path, stat) = match place {
-            Place::Entry(path) => (path, self.shared.store.stat(Some(path))),
-            Place::Versions(Some(path)) => (path, versions::stat(&self.shared.store, Some(path))),
+        let path = match place {
+            Place::Entry(path) | Place::Versions(Some(path)) => path,
             Place::Top | Place::Versions(None) | Place::Special(_) => return listed,
         };
-        match stat {
+        match self.stat(place)? {
             Ok(stat @ (Stat::File { .. } | Stat::Symlink { .. }))
                 if account.permissions.has(Permission::List) =>
             {
@@ -151,11 +157,14 @@ impl Backend {
         match special {
             Special::Info => {
                 let now = SystemTime::now().into();
-                let info = shared.store.info(now, account.permissions.can_write())?;
+                let info = shared
+                    .slot
+                    .store()?
+                    .info(now, account.permissions.can_write())?;
                 get_bytes(transfer, info.to_string().as_bytes(), position, output).await
             }
             Special::History(path) => {
-                let history = shared.store.history(path)?;
+                let history = shared.slot.store()?.history(path)?;
                 get_bytes(transfer, &history_bytes(history), position, output).await
             }
             Special::At(time) => send_tree_at(shared, transfer, *time, output).await,
@@ -169,7 +178,7 @@ impl Backend {
                 send_events(shared, session, transfer, *cursor, output).await
             }
             Special::Result(id) => {
-                let outcomes = shared.store.outcome(*id)?;
+                let outcomes = shared.slot.store()?.outcome(*id)?;
                 let outcomes = outcomes.ok_or_else(|| Trouble::unavailable("no such commit"))?;
                 get_bytes(transfer, &result_bytes(outcomes), position, output).await
             }
@@ -180,7 +189,7 @@ impl Backend {
                 get_wants(shared, session, transfer, &wants, output).await
             }
             Special::Damaged => {
-                let list = damage::print(&shared.store.damages()?);
+                let list = damage::print(&shared.slot.store()?.damages()?);
                 get_bytes(transfer, list.as_bytes(), position, output).await
             }
             Special::Commit(_) => Err(Trouble::unavailable("a commit can't be retrieved")),
@@ -388,7 +397,8 @@ impl StorageBackend<Account> for Backend {
         let path = self.entry_of(path)?;
         let version = self
             .shared
-            .store
+            .slot
+            .store()?
             .delete_file(&path, &user.by)
             .map_err(Trouble::from)?;
         tracing::info!(session = self.session.id, %path, version = version.0, "deleted");
@@ -399,7 +409,8 @@ impl StorageBackend<Account> for Backend {
         user.need(Permission::MakeFolder)?;
         let path = self.entry_of(path)?;
         self.shared
-            .store
+            .slot
+            .store()?
             .make_folder(&path, &user.by)
             .map_err(Trouble::from)?;
         Ok(())
@@ -415,7 +426,8 @@ impl StorageBackend<Account> for Backend {
         let (from, to) = (self.entry_of(from)?, self.entry_of(to)?);
         let version = self
             .shared
-            .store
+            .slot
+            .store()?
             .rename(&from, &to, &user.by)
             .map_err(Trouble::from)?;
         tracing::info!(session = self.session.id, %from, %to, version = version.0, "renamed");
@@ -426,7 +438,8 @@ impl StorageBackend<Account> for Backend {
         user.need(Permission::Delete)?;
         let path = self.entry_of(path)?;
         self.shared
-            .store
+            .slot
+            .store()?
             .delete_folder(&path, &user.by)
             .map_err(Trouble::from)?;
         Ok(())
@@ -441,13 +454,7 @@ impl StorageBackend<Account> for Backend {
             return Ok(());
         }
         let place = self.place_of(&path)?;
-        let stat = match &place {
-            Place::Top => self.shared.store.stat(None),
-            Place::Entry(path) => self.shared.store.stat(Some(path)),
-            Place::Versions(path) => versions::stat(&self.shared.store, path.as_ref()),
-            Place::Special(_) => return Err(Trouble::unavailable("not a folder").into()),
-        };
-        match (stat.map_err(Trouble::from)?, &place) {
+        match (self.stat(&place)?.map_err(Trouble::from)?, &place) {
             (Stat::Folder { .. }, _) => self.session.set_cwd(cwd),
             (
                 Stat::File { .. } | Stat::Symlink { .. },

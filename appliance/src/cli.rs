@@ -2,9 +2,13 @@
 
 use crate::accounts::Accounts;
 use crate::config::{Fragment, load, state_default};
+use crate::drive::attach::{Drives, Places};
+use crate::drive::found::Served;
+use crate::drive::report::Reports;
+use crate::drive::{RUN_DIR, format};
 use crate::permissions::Permissions;
 use crate::state::StateDir;
-use crate::status::Status;
+use crate::status::{STATUS_DIR, STATUS_FILE, Status};
 use crate::users::User;
 use crate::verbs;
 use anyhow::{Context, bail};
@@ -12,7 +16,7 @@ use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -40,9 +44,20 @@ enum Command {
         /// The configuration; what the command line says counts more.
         #[arg(long)]
         config: Option<PathBuf>,
-        /// The folder to serve: the top of the drive.
-        #[arg(long)]
+        /// The folder to serve, which is always there.
+        #[arg(long, conflicts_with = "drive")]
         folder: Option<PathBuf>,
+        /// The mount point to serve whatever is mounted at; while nothing is, every request for files
+        /// is answered with 450.
+        #[arg(long)]
+        drive: Option<PathBuf>,
+        /// Makes no user and no password where there are none: then nobody can come in, and the status
+        /// says so.
+        #[arg(long)]
+        no_first_user: bool,
+        /// Where root's commands tell what they did with the drive.
+        #[arg(long, default_value = RUN_DIR, hide = true)]
+        run: PathBuf,
         /// The address and port to listen on; port 0 takes any free one.
         #[arg(long)]
         listen: Option<SocketAddr>,
@@ -65,6 +80,11 @@ enum Command {
         at: At,
         #[command(subcommand)]
         command: UserCommand,
+    },
+    /// Attaches, releases and makes drives. For root.
+    Drive {
+        #[command(subcommand)]
+        command: DriveCommand,
     },
     /// Looks at configurations.
     Config {
@@ -129,6 +149,39 @@ enum UserCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum DriveCommand {
+    /// Checks a stick and mounts it where the daemon serves it, if it is labelled RASPBOX or was adopted.
+    ///
+    /// udev does this for every stick that is plugged in.
+    Attach {
+        /// Its device file.
+        device: String,
+    },
+    /// Unmounts a drive, so that it can be unplugged.
+    Detach {
+        /// Its device file.
+        device: String,
+    },
+    /// Takes a stick for raspbox's, with everything that is on it, and attaches it.
+    Adopt {
+        /// Its device file.
+        device: String,
+    },
+    /// Says what is on a stick; and, when told to, erases it and makes a drive of it.
+    Format {
+        /// The stick to look at.
+        #[arg(required_unless_present = "erase", conflicts_with = "erase")]
+        device: Option<String>,
+        /// Erases everything on this device.
+        #[arg(long = "i-understand-this-erases", value_name = "DEVICE", id = "erase")]
+        erase: Option<String>,
+        /// The filesystem to make.
+        #[arg(long, value_enum, default_value = "ext4")]
+        filesystem: Served,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Checks a configuration and says what is wrong, with its line.
     Check {
@@ -168,16 +221,23 @@ fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Serve {
             config,
             folder,
+            drive,
+            no_first_user,
+            run,
             listen,
             state,
         } => {
             log();
             let over = Fragment {
                 folder,
+                drive,
                 listen,
                 state,
             };
-            crate::serve::serve(load(config.as_deref(), over)?)?;
+            let mut settings = load(config.as_deref(), over)?;
+            settings.reports = Reports::in_folder(run);
+            settings.makes_first_user = !no_first_user;
+            crate::serve::serve(settings)?;
             Ok(Exit::Ok)
         }
         Command::Device { at, command } => device(&at, command),
@@ -195,6 +255,10 @@ fn execute(command: Command) -> anyhow::Result<Exit> {
             )?;
             print(&format!("{}: good\n", file.display()));
             Ok(Exit::Ok)
+        }
+        Command::Drive { command } => {
+            log();
+            drive(command)
         }
         Command::Status { at, json } => status(&at, json),
     }
@@ -232,9 +296,50 @@ impl At {
         StateDir::open(path)
     }
 
+    /// Where a daemon says what it does: a service does so in memory.
+    fn open_status(&self) -> anyhow::Result<StateDir> {
+        let volatile = Path::new(STATUS_DIR);
+        if self.state.is_none() && volatile.join(STATUS_FILE).exists() {
+            return StateDir::open(volatile.into());
+        }
+        self.open()
+    }
+
     fn accounts(&self) -> anyhow::Result<Accounts> {
         Accounts::open(self.open()?, Vec::new())
     }
+}
+
+fn drive(command: DriveCommand) -> anyhow::Result<Exit> {
+    if !nix::unistd::Uid::effective().is_root() {
+        bail!("only root can do that: sudo raspboxd drive ...");
+    }
+    let drives = || Drives::open(Places::default());
+    let said = match command {
+        DriveCommand::Attach { device } => drives()?.attach(&device)?,
+        DriveCommand::Detach { device } => drives()?.detach(&device)?,
+        DriveCommand::Adopt { device } => drives()?.adopt_and_attach(&device)?,
+        DriveCommand::Format {
+            device: Some(device),
+            ..
+        } => {
+            print(&format::describe(&device)?);
+            format!(
+                "to erase all of that: raspboxd drive format --i-understand-this-erases {device}"
+            )
+        }
+        DriveCommand::Format {
+            erase, filesystem, ..
+        } => {
+            let device = erase.context("which device?")?;
+            print(&format::describe(&device)?);
+            let drives = drives()?;
+            let made = format::format(&drives, &device, filesystem)?;
+            drives.attach(&made)?
+        }
+    };
+    print(&format!("{said}\n"));
+    Ok(Exit::Ok)
 }
 
 fn device(at: &At, command: DeviceCommand) -> anyhow::Result<Exit> {
@@ -311,7 +416,7 @@ fn user(at: &At, command: UserCommand) -> anyhow::Result<Exit> {
 }
 
 fn status(at: &At, json: bool) -> anyhow::Result<Exit> {
-    let Some(status) = Status::read(&at.open()?)? else {
+    let Some(status) = Status::read(&at.open_status()?)? else {
         print(if json {
             "null\n"
         } else {
@@ -323,10 +428,7 @@ fn status(at: &At, json: bool) -> anyhow::Result<Exit> {
         print(&format!("{}\n", serde_json::to_string_pretty(&status)?));
     } else {
         print(&format!("{status}\n"));
-        print(&format!(
-            "serving {}\nfingerprint {}\n",
-            status.folder, status.fingerprint
-        ));
+        print(&status.details());
         for name in &status.online {
             print(&format!("online {name}\n"));
         }

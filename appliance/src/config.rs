@@ -1,5 +1,7 @@
 //! Settings: what the file says and what the command line says, merged and checked.
 
+use crate::drive::RUN_DIR;
+use crate::drive::report::Reports;
 use crate::registry::Caps;
 use crate::scrub;
 use crate::users::User;
@@ -30,8 +32,10 @@ const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// The folder that is served: the top of the drive.
-    pub(crate) folder: PathBuf,
+    /// What is served.
+    pub(crate) source: Source,
+    /// Where root's commands tell what they did.
+    pub(crate) reports: Reports,
     /// The address of the control connection.
     pub(crate) listen: SocketAddr,
     /// Where certificate, users and devices are kept.
@@ -40,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) tls: TlsPolicy,
     /// The ports of data connections.
     pub(crate) passive_ports: RangeInclusive<u16>,
+    /// Whether the first start makes a user with a password of its own, and prints it.
+    pub(crate) makes_first_user: bool,
     /// Users of the config.
     pub(crate) users: Vec<User>,
     /// How many sessions there may be.
@@ -56,6 +62,15 @@ pub(crate) struct Settings {
     pub(crate) scrub: scrub::Settings,
     /// For how long which versions are kept.
     pub(crate) versions: Policy,
+}
+
+/// What is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A folder that is always there.
+    Folder(PathBuf),
+    /// Whatever is mounted here, while it is.
+    Mount(PathBuf),
 }
 
 /// Whether TLS must be used.
@@ -85,6 +100,8 @@ pub(crate) enum Announce {
 pub(crate) struct Fragment {
     /// `--folder`
     pub(crate) folder: Option<PathBuf>,
+    /// `--drive`
+    pub(crate) drive: Option<PathBuf>,
     /// `--listen`
     pub(crate) listen: Option<SocketAddr>,
     /// `--state`
@@ -96,6 +113,7 @@ pub(crate) struct Fragment {
 #[serde(deny_unknown_fields)]
 struct File {
     folder: Option<PathBuf>,
+    drive: Option<Spanned<PathBuf>>,
     listen: Option<Spanned<SocketAddr>>,
     state: Option<PathBuf>,
     tls: Option<TlsPolicy>,
@@ -164,8 +182,14 @@ pub(crate) enum ConfigError {
     )]
     DualStack,
     /// Nothing says which folder to serve.
-    #[error("no folder to serve: give --folder DIR, or 'folder = \"/srv/raspbox\"' in the config")]
-    NoFolder,
+    #[error(
+        "nothing to serve: give --folder DIR for a folder, --drive DIR for whatever is mounted there, \
+         or 'drive = \"/srv/raspbox\"' in the config"
+    )]
+    NoSource,
+    /// Both a folder and a drive.
+    #[error("either a folder or a drive can be served")]
+    TwoSources,
     /// Nothing says where to keep the state, and there is no home directory either.
     #[error(
         "no state directory: give --state DIR, or 'state = \"/var/lib/raspbox\"' in the config"
@@ -213,6 +237,17 @@ fn settle(
         (None, Some(listen)) => *listen.get_ref(),
         (None, None) => LISTEN_DEFAULT,
     };
+    // The command line says one thing, and then that counts.
+    let source = match (over.folder, over.drive, file.folder, file.drive) {
+        (Some(_), Some(_), _, _) => return Err(ConfigError::TwoSources),
+        (None, None, Some(_), Some(drive)) => {
+            return Err(at(drive.span().start, ConfigError::TwoSources.to_string()));
+        }
+        (Some(folder), None, _, _) | (None, None, Some(folder), None) => Source::Folder(folder),
+        (None, Some(drive), _, _) => Source::Mount(drive),
+        (None, None, None, Some(drive)) => Source::Mount(drive.into_inner()),
+        (None, None, None, None) => return Err(ConfigError::NoSource),
+    };
     let passive_ports = match &file.passive_ports {
         None => PASSIVE_PORTS_DEFAULT,
         Some(text) => ports(text.get_ref()).map_err(|what| at(text.span().start, what))?,
@@ -240,7 +275,9 @@ fn settle(
     };
     let limits = file.limits;
     Ok(Settings {
-        folder: over.folder.or(file.folder).ok_or(ConfigError::NoFolder)?,
+        source,
+        reports: Reports::in_folder(RUN_DIR),
+        makes_first_user: true,
         listen,
         state: over
             .state
@@ -348,9 +385,8 @@ pub(crate) fn state_default() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Announce, Fragment, Settings, TlsPolicy, load};
+    use super::{Announce, Fragment, Settings, Source, TlsPolicy, load};
     use raspbox_store::Policy;
-    use std::path::PathBuf;
     use std::time::Duration;
 
     fn read(text: &str) -> Result<Settings, String> {
@@ -371,7 +407,7 @@ mod tests {
     #[test]
     fn a_folder_is_enough() {
         let settings = read("folder = '/srv/raspbox'").unwrap();
-        assert_eq!(settings.folder, PathBuf::from("/srv/raspbox"));
+        assert_eq!(settings.source, Source::Folder("/srv/raspbox".into()));
         assert_eq!(settings.listen.to_string(), "0.0.0.0:21");
         assert_eq!(settings.tls, TlsPolicy::Required);
         assert_eq!(settings.announce, Announce::On);
@@ -385,6 +421,12 @@ mod tests {
         assert_eq!(settings.login_deadline, Duration::from_secs(20));
         assert_eq!(settings.scrub.every, Some(Duration::from_secs(2_592_000)));
         assert_eq!(settings.scrub.bytes_per_second, 4 << 20);
+    }
+
+    #[test]
+    fn a_drive_may_come_and_go() {
+        let settings = read("drive = '/srv/raspbox'").unwrap();
+        assert_eq!(settings.source, Source::Mount("/srv/raspbox".into()));
     }
 
     #[test]
@@ -507,6 +549,10 @@ mod tests {
             "line 3: unknown field `every`",
         );
         check("folder = '/s\n", "line 1: ");
-        check("", "no folder to serve");
+        check("", "nothing to serve");
+        check(
+            "folder = '/s'\ndrive = '/d'",
+            "line 2: either a folder or a drive",
+        );
     }
 }

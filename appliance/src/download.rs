@@ -23,7 +23,7 @@ pub(crate) async fn get_file<W: AsyncWrite + Unpin + ?Sized>(
     (path, position): (&RelPath, u64),
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let file = shared.store.read(path)?.into_std();
+    let file = shared.slot.now().files()?.read(path)?;
     send_from(session, transfer, file, (path, position), output).await
 }
 
@@ -35,8 +35,9 @@ pub(crate) async fn get_version<W: AsyncWrite + Unpin + ?Sized>(
     (path, position): (&RelPath, u64),
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let file = match versions::find(&shared.store, Some(path))? {
-        versions::Found::File(file) => shared.store.read_kept(&file)?,
+    let store = shared.slot.store()?;
+    let file = match versions::find(&store, Some(path))? {
+        versions::Found::File(file) => store.read_kept(&file)?,
         versions::Found::Folder => return Err(StoreError::NotAFile(path.clone()).into()),
     };
     let file = file.ok_or_else(|| StoreError::NotFound(path.clone()))?;
@@ -97,12 +98,13 @@ pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
     wants: &[Want],
     output: &mut W,
 ) -> Result<u64, Trouble> {
+    let store = shared.slot.store()?;
     let mut buffer = session.buffer();
     // Room for one piece behind what is short of a piece.
     let mut out = Vec::with_capacity(2 * buffer.len() + 64);
     let mut sent = 0;
     for want in wants {
-        let mut content = Sending::open(&shared.store, want, &mut out);
+        let mut content = Sending::open(&store, want, &mut out);
         while let Some(open) = content.take() {
             content = open.next(&mut buffer, &mut out);
             if out.len() >= buffer.len() {

@@ -53,7 +53,7 @@ async fn send_made<T: Send + 'static, W: AsyncWrite + Unpin + ?Sized>(
     output: &mut W,
 ) -> Result<(T, u64), Trouble> {
     let (to_socket, mut from_store) = channel::<Vec<u8>>();
-    let store = shared.store.clone();
+    let store = shared.slot.store()?;
     let making = shared.main.spawn_blocking(move || {
         let mut batch = Batch {
             bytes: Vec::new(),
@@ -91,7 +91,7 @@ pub(crate) async fn send_events<W: AsyncWrite + Unpin + ?Sized>(
     since: Cursor,
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let mut changes = shared.changes.clone();
+    let mut changes = shared.slot.changes()?;
     let (mut at, mut bytes, mut with_head) = (since, 0, true);
     transfer.stands();
     loop {

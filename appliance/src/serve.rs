@@ -2,19 +2,18 @@
 
 use crate::accounts::Accounts;
 use crate::announce::Announcement;
-use crate::config::Settings;
+use crate::config::{Settings, Source};
 use crate::door::{DRAIN_DEADLINE, accept_all, probe};
-use crate::idle::Idle;
+use crate::drive::keep::{keep, open_folder};
+use crate::drive::slot::{Nothing, Slot};
 use crate::registry::Registry;
-use crate::retention;
-use crate::scrub;
 use crate::shared::Shared;
 use crate::state::StateDir;
-use crate::status::{STATUS_FILE, Status};
+use crate::status::{Look, STATUS_FILE, Status, status_dir};
 use crate::tls::Identity;
 use anyhow::Context;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use raspbox_store::{Options, Store};
+use raspbox_protocol::info::DriveId;
 use sd_notify::NotifyState;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -22,10 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// How often accounts are looked at for changes by others, and the status for our own.
 const TICK: Duration = Duration::from_secs(1);
+
+/// For how long a drive may keep silent before that is said.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 128;
@@ -54,68 +56,65 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let dir = StateDir::open(settings.state.clone())?;
+    let status_dir = status_dir(&dir)?;
     let identity = Identity::open(&dir)?;
-    let accounts = Arc::new(Accounts::open(dir.clone(), settings.users.clone())?);
-    let first_user = accounts.first_user()?;
-    let (changed, changes) = watch_store(&settings)?;
-    let listener = listen(settings.listen)?;
+    let accounts = Arc::new(Accounts::open(dir, settings.users.clone())?);
+    let first_user = if settings.makes_first_user {
+        accounts.first_user()?
+    } else {
+        None
+    };
+    let registry = Arc::new(Registry::new(settings.caps));
+    let slot = match &settings.source {
+        Source::Folder(folder) => {
+            let slot = Slot::empty(Nothing::Opening);
+            slot.serve(open_folder(folder, &settings, &registry)?);
+            slot
+        }
+        Source::Mount(_) => Slot::empty(Nothing::NoDrive),
+    };
+    let listener = match given_socket()? {
+        Some(listener) => listener,
+        None => listen(settings.listen)?,
+    };
     let address = listener.local_addr()?;
-    let caps = settings.caps;
     let shared = Arc::new(Shared {
         settings,
-        store: changed,
+        slot,
         accounts,
         identity,
-        registry: Arc::new(Registry::new(caps)),
-        changes,
+        registry,
         main: tokio::runtime::Handle::current(),
     });
     say(&shared, address, first_user);
-    let announcement = announce(&shared, address);
     let door = tokio::spawn(accept_all(listener, Arc::clone(&shared)));
-    let idle = work_when_idle(&shared)?;
     notify(&[NotifyState::Ready]);
 
-    let upkeep = upkeep(&shared, &dir, address);
+    // Side by side, so that a drive that hangs takes nothing but itself away.
     tokio::select! {
-        never = upkeep => match never {},
+        () = keep_drive(&shared) => {}
+        () = keep_accounts(&shared) => {}
+        () = keep_announced(&shared, address) => {}
+        () = tell_status(&shared, &status_dir, address) => {}
+        () = feed_watchdog(&shared, address) => {}
         () = end(&mut terminate, &mut interrupt) => {}
     }
 
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     door.abort();
-    drop((announcement, idle));
     drain(&shared, &mut terminate, &mut interrupt).await;
-    dir.remove(STATUS_FILE);
+    status_dir.remove(STATUS_FILE);
     Ok(())
 }
 
-/// Begins what is done while nobody is served.
-fn work_when_idle(shared: &Shared) -> anyhow::Result<Idle> {
-    let idle = Idle::new(&shared.registry);
-    let (store, settings) = (shared.store.clone(), shared.settings.scrub);
-    idle.begin("scrub", move |leave| scrub::run(leave, &store, settings))
-        .context("cannot start a thread")?;
-    let (store, policy) = (shared.store.clone(), shared.settings.versions);
-    idle.begin("retention", move |leave| {
-        retention::run(leave, &store, policy, retention::FIRST);
-    })
-    .context("cannot start a thread")?;
-    Ok(idle)
-}
-
-fn watch_store(
-    settings: &Settings,
-) -> anyhow::Result<(Store, watch::Receiver<raspbox_protocol::Cursor>)> {
-    let options = Options {
-        floor_bytes: settings.floor_bytes,
+/// The socket that systemd listens on for us, so that a restart refuses nobody.
+fn given_socket() -> anyhow::Result<Option<TcpListener>> {
+    let given = listenfd::ListenFd::from_env().take_tcp_listener(0);
+    let Some(listener) = given.context("cannot use the socket that systemd gave")? else {
+        return Ok(None);
     };
-    let store = Store::open(&settings.folder, options)?;
-    let (newest, changes) = watch::channel(store.cursor());
-    store.on_change(move |cursor| {
-        newest.send_replace(cursor);
-    });
-    Ok((store, changes))
+    listener.set_nonblocking(true)?;
+    Ok(Some(TcpListener::from_std(listener)?))
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -154,14 +153,28 @@ fn say(shared: &Shared, address: SocketAddr, first_user: Option<(&'static str, S
     let _ = out.flush();
 }
 
-fn announce(shared: &Shared, address: SocketAddr) -> Option<Announcement> {
-    let drive = match shared
-        .store
-        .info(std::time::SystemTime::now().into(), false)
-    {
-        Ok(info) => info.drive.to_string(),
-        Err(_) => String::new(),
-    };
+/// Announces it with the drive that is in it.
+async fn keep_announced(shared: &Arc<Shared>, address: SocketAddr) {
+    let mut tick = ticks();
+    let mut said: Option<(Option<DriveId>, Option<Announcement>)> = None;
+    loop {
+        tick.tick().await;
+        let drive = shared.slot.drive();
+        if said.as_ref().is_some_and(|(before, _)| *before == drive) {
+            continue;
+        }
+        // It waits for the network, at its end too.
+        let (before, here) = (said.take(), Arc::clone(shared));
+        let announcing = tokio::task::spawn_blocking(move || {
+            drop(before);
+            announce(&here, address, drive)
+        });
+        said = Some((drive, announcing.await.unwrap_or_default()));
+    }
+}
+
+fn announce(shared: &Shared, address: SocketAddr, drive: Option<DriveId>) -> Option<Announcement> {
+    let drive = drive.map(|drive| drive.to_string()).unwrap_or_default();
     let fingerprint = &shared.identity.fingerprint;
     Announcement::begin(shared.settings.announce, address, fingerprint, &drive).unwrap_or_else(
         |error| {
@@ -175,40 +188,80 @@ fn announce(shared: &Shared, address: SocketAddr) -> Option<Announcement> {
     )
 }
 
-/// What has to be done again and again.
-async fn upkeep(
-    shared: &Arc<Shared>,
-    dir: &StateDir,
-    address: SocketAddr,
-) -> std::convert::Infallible {
-    let mut last = None;
-    let mut watchdog = sd_notify::watchdog_enabled().map(|every| {
-        // Well within its time, as sd_watchdog_enabled(3) advises.
-        tokio::time::interval(every / 3)
-    });
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// Serves whatever is mounted, where it isn't a plain folder.
+async fn keep_drive(shared: &Arc<Shared>) {
+    let Source::Mount(point) = &shared.settings.source else {
+        return std::future::pending().await;
+    };
+    keep(shared, point, shared.settings.reports.clone()).await;
+}
+
+/// Ends the sessions of those who may not stay any more.
+async fn keep_accounts(shared: &Shared) {
+    let mut tick = ticks();
     loop {
-        tokio::select! {
-            _ = tick.tick() => {
-                end_invalid_sessions(shared);
-                report(shared, dir, address, &mut last).await;
-            }
-            () = due(&mut watchdog) => match probe(shared, address).await {
-                Ok(()) => notify(&[NotifyState::Watchdog]),
-                Err(error) => tracing::error!(%error, "the accept loop doesn't answer"),
-            }
+        tick.tick().await;
+        end_invalid_sessions(shared);
+    }
+}
+
+/// Says what it is doing, whenever that changes.
+async fn tell_status(shared: &Arc<Shared>, dir: &StateDir, address: SocketAddr) {
+    let mut tick = ticks();
+    let mut last = None;
+    let mut looking = None;
+    loop {
+        tick.tick().await;
+        // A drive that hangs holds up one look, and not what is said of it.
+        let look = looking.take().unwrap_or_else(|| {
+            let shared = Arc::clone(shared);
+            tokio::task::spawn_blocking(move || Look::now(&shared))
+        });
+        let (look, still) = within(LOOK_DEADLINE, look).await;
+        looking = still;
+        let status = Status::now(shared, &address.to_string(), look);
+        if last.as_ref() == Some(&status) {
+            continue;
+        }
+        notify(&[NotifyState::Status(&status.to_string())]);
+        let json = serde_json::to_vec_pretty(&status).expect("a status is plain data");
+        if let Err(error) = dir.write_volatile(STATUS_FILE, &json) {
+            tracing::warn!(%error, "cannot write the status");
+        }
+        last = Some(status);
+    }
+}
+
+/// Waits for a task, and gives it back where it takes too long.
+async fn within<T>(time: Duration, mut task: JoinHandle<T>) -> (Option<T>, Option<JoinHandle<T>>) {
+    match tokio::time::timeout(time, &mut task).await {
+        Ok(done) => (done.ok(), None),
+        Err(_) => (None, Some(task)),
+    }
+}
+
+/// Tells systemd that it lives, as long as somebody who connects is greeted.
+///
+/// Not that the drive does: a stick that is dying must not take away the only one who can say so.
+async fn feed_watchdog(shared: &Shared, address: SocketAddr) {
+    let Some(every) = sd_notify::watchdog_enabled() else {
+        return std::future::pending().await;
+    };
+    // Well within its time, as sd_watchdog_enabled(3) advises.
+    let mut tick = tokio::time::interval(every / 3);
+    loop {
+        tick.tick().await;
+        match probe(shared, address).await {
+            Ok(()) => notify(&[NotifyState::Watchdog]),
+            Err(error) => tracing::error!(%error, "the accept loop doesn't answer"),
         }
     }
 }
 
-async fn due(interval: &mut Option<tokio::time::Interval>) {
-    match interval {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => std::future::pending().await,
-    }
+fn ticks() -> tokio::time::Interval {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick
 }
 
 fn end_invalid_sessions(shared: &Shared) {
@@ -227,26 +280,6 @@ fn end_invalid_sessions(shared: &Shared) {
             session.close("its account was revoked or changed");
         }
     }
-}
-
-async fn report(
-    shared: &Arc<Shared>,
-    dir: &StateDir,
-    address: SocketAddr,
-    last: &mut Option<Status>,
-) {
-    let here = Arc::clone(shared);
-    let look = tokio::task::spawn_blocking(move || Status::now(&here, &address.to_string()));
-    let Ok(status) = look.await else { return };
-    if last.as_ref() == Some(&status) {
-        return;
-    }
-    notify(&[NotifyState::Status(&status.to_string())]);
-    let json = serde_json::to_vec_pretty(&status).expect("a status is plain data");
-    if let Err(error) = dir.write_volatile(STATUS_FILE, &json) {
-        tracing::warn!(%error, "cannot write the status");
-    }
-    *last = Some(status);
 }
 
 /// Lets transfers in flight end, for a bounded time; a second signal ends it at once.

@@ -75,18 +75,18 @@ fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
         Rbx::Unpair => unpair(backend, account),
         Rbx::Clock => {
             account.need(Permission::List)?;
-            Ok(okay(backend.shared.store.clock()?.to_string()))
+            Ok(okay(backend.shared.slot.store()?.clock()?.to_string()))
         }
         Rbx::Result(id) => {
             account.need(Permission::List)?;
-            match backend.shared.store.summary(id)? {
+            match backend.shared.slot.store()?.summary(id)? {
                 Some(summary) => Ok(okay(summary.to_string())),
                 None => Err(Trouble::unavailable("no such commit")),
             }
         }
         Rbx::Knows(cursor) => {
             account.need(Permission::List)?;
-            let known = backend.shared.store.knows(cursor)?;
+            let known = backend.shared.slot.store()?.knows(cursor)?;
             let known = if known { KNOWN } else { UNKNOWN };
             Ok(okay(known.to_owned()))
         }
@@ -153,7 +153,11 @@ fn hash(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     if arguments.is_empty() {
         return Ok(syntax("HASH <path>"));
     }
-    let digest = backend.shared.store.digest(&backend.entry(arguments)?)?;
+    let digest = backend
+        .shared
+        .slot
+        .store()?
+        .digest(&backend.entry(arguments)?)?;
     Ok(Reply::new_with_string(
         ReplyCode::FileStatus,
         digest.to_string(),
@@ -168,7 +172,11 @@ fn utime(backend: &Backend, account: &Account, arguments: &str) -> Answer {
         ));
     };
     let path = backend.entry(path)?;
-    backend.shared.store.set_mtime(&path, mtime, &account.by)?;
+    backend
+        .shared
+        .slot
+        .store()?
+        .set_mtime(&path, mtime, &account.by)?;
     Ok(okay("time set".into()))
 }
 
@@ -196,7 +204,8 @@ fn chmod(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     let path = backend.entry(path)?;
     backend
         .shared
-        .store
+        .slot
+        .store()?
         .set_executable(&path, executable, &account.by)?;
     Ok(okay("mode set".into()))
 }

@@ -1,15 +1,21 @@
 //! What the daemon is doing: the file `status.json`, systemd's status line, `raspboxd status`.
 
+use crate::drive::report::Check;
+use crate::drive::slot::{Nothing, Serving};
 use crate::shared::Shared;
 use crate::state::StateDir;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
-/// The file's name in the state directory.
+/// The file's name.
 pub(crate) const STATUS_FILE: &str = "status.json";
 
-/// Free space is told in steps of so many MiB: each change is a write to what may be an SD card.
+/// The service's runtime directory (`RuntimeDirectory=` in `raspbox.service`).
+pub(crate) const STATUS_DIR: &str = "/run/raspboxd";
+
+/// Free space is told in steps of so many MiB: each change is a line for systemd and a file.
 const FREE_STEP_MIB: u64 = 128;
 
 /// What the daemon said of itself last.
@@ -19,18 +25,14 @@ pub(crate) struct Status {
     pub(crate) pid: u32,
     /// Its version.
     pub(crate) version: String,
-    /// What it serves.
-    pub(crate) folder: String,
     /// Where it listens.
     pub(crate) address: String,
     /// The certificate's SHA-256.
     pub(crate) fingerprint: String,
-    /// Free space on the drive in MiB, above the floor; `None` where the drive doesn't answer.
-    pub(crate) free_mib: Option<u64>,
-    /// How many files are known to be damaged on the drive.
-    pub(crate) damaged: u64,
-    /// How many kept versions are.
-    pub(crate) damaged_versions: u64,
+    /// What it serves.
+    pub(crate) drive: Drive,
+    /// Whether there is neither a user nor a device that could come in.
+    pub(crate) nobody_may_enter: bool,
     /// How many devices are paired.
     pub(crate) paired: usize,
     /// Which accounts are logged in, sorted, each once.
@@ -39,35 +41,101 @@ pub(crate) struct Status {
     pub(crate) sessions: usize,
 }
 
+/// What is served, and what is to be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub(crate) enum Drive {
+    /// Everything is.
+    Served {
+        /// Label and filesystem, where it is a drive.
+        name: Option<String>,
+        /// Free space above the floor, in MiB.
+        free_mib: u64,
+        /// The filesystem's size in MiB.
+        size_mib: u64,
+        /// Whether its filesystem had to be repaired when it was plugged in.
+        repaired: bool,
+        /// Reads and writes that have failed since.
+        errors: u64,
+        /// How many files are known to be damaged.
+        damaged: u64,
+        /// How many kept versions are.
+        damaged_versions: u64,
+    },
+    /// It is only read.
+    ReadOnly {
+        /// Why, and what to do.
+        why: String,
+    },
+    /// It doesn't answer.
+    Silent,
+    /// There is none.
+    Missing {
+        /// Sticks that are plugged in and not served, each with why and what to do.
+        others: Vec<String>,
+    },
+    /// It is there, and isn't served for now.
+    Waiting {
+        /// Until what.
+        why: String,
+    },
+    /// It can't be used.
+    Unusable {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What was found by asking the drive, which may take its time.
+#[derive(Debug)]
+pub(crate) struct Look {
+    serving: Arc<Serving>,
+    space: Option<(u64, u64)>,
+    damages: (u64, u64),
+}
+
+impl Look {
+    /// Asks the drive.
+    pub(crate) fn now(shared: &Shared) -> Look {
+        let serving = shared.slot.now();
+        let (mut space, mut damages) = (None, (0, 0));
+        if let Serving::All { store, .. } = &*serving {
+            let info = store.info(std::time::SystemTime::now().into(), true);
+            space = info.ok().map(|info| (info.free_bytes, info.size_bytes));
+            // A drive that doesn't answer is said already.
+            damages = store.count_damages().unwrap_or_default();
+        }
+        Look {
+            serving,
+            space,
+            damages,
+        }
+    }
+}
+
 impl Status {
-    /// Looks around. Asks the drive, so it may block.
-    pub(crate) fn now(shared: &Shared, address: &str) -> Status {
+    /// Puts together what is known; `None` is a drive that hasn't answered in time.
+    pub(crate) fn now(shared: &Shared, address: &str, look: Option<Look>) -> Status {
         let sessions = shared.registry.all();
         let accounts = sessions.iter().filter_map(|session| session.account());
         let mut online: Vec<String> = accounts.map(|account| account.to_string()).collect();
         online.sort_unstable();
         online.dedup();
-        let info = shared.store.info(std::time::SystemTime::now().into(), true);
-        // A drive that doesn't answer is said already.
-        let (damaged, damaged_versions) = shared.store.count_damages().unwrap_or_default();
         Status {
-            damaged,
-            damaged_versions,
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
-            folder: shared.settings.folder.display().to_string(),
             address: address.into(),
             fingerprint: shared.identity.fingerprint.clone(),
-            free_mib: info
-                .ok()
-                .map(|info| (info.free_bytes >> 20) & !(FREE_STEP_MIB - 1)),
+            drive: look.map_or(Drive::Silent, |look| Drive::of(shared, &look)),
+            nobody_may_enter: shared.accounts.devices().is_empty()
+                && shared.accounts.users().is_empty(),
             paired: shared.accounts.devices().len(),
             online,
             sessions: sessions.len(),
         }
     }
 
-    /// What the daemon of a state directory said last; `None` where none is running.
+    /// What the daemon that uses this folder said last; `None` where none is running.
     pub(crate) fn read(dir: &StateDir) -> anyhow::Result<Option<Status>> {
         let Some(text) = dir.read(STATUS_FILE)? else {
             return Ok(None);
@@ -77,26 +145,138 @@ impl Status {
         let runs = Path::new("/proc").join(status.pid.to_string()).exists();
         Ok(runs.then_some(status))
     }
+
+    /// What is too long for one line.
+    pub(crate) fn details(&self) -> String {
+        let mut text = format!("fingerprint {}\n", self.fingerprint);
+        if let Drive::Missing { others } = &self.drive {
+            for other in others {
+                text += &format!("stick {other}\n");
+            }
+        }
+        text
+    }
+}
+
+impl Drive {
+    fn of(shared: &Shared, look: &Look) -> Drive {
+        let reports = &shared.settings.reports;
+        match &*look.serving {
+            Serving::Nothing(Nothing::NoDrive) => {
+                let others = reports.others().into_iter();
+                let others = others.map(|other| format!("{}: {}", other.device, other.why));
+                Drive::Missing {
+                    others: others.collect(),
+                }
+            }
+            Serving::Nothing(why @ (Nothing::Opening | Nothing::Leaving)) => Drive::Waiting {
+                why: why.to_string(),
+            },
+            Serving::Nothing(Nothing::Unusable(why)) => Drive::Unusable { why: why.clone() },
+            Serving::Rescue { why, .. } => Drive::ReadOnly { why: why.clone() },
+            Serving::All { health, .. } => {
+                let Some((free_bytes, size_bytes)) = look.space else {
+                    return Drive::Silent;
+                };
+                let report = reports.attached();
+                Drive::Served {
+                    name: report
+                        .as_ref()
+                        .map(|r| format!("{} {}", r.label, r.filesystem)),
+                    free_mib: (free_bytes >> 20) & !(FREE_STEP_MIB - 1),
+                    size_mib: size_bytes >> 20,
+                    repaired: report.is_some_and(|report| report.check == Check::Repaired),
+                    errors: health.errors(),
+                    damaged: look.damages.0,
+                    damaged_versions: look.damages.1,
+                }
+            }
+        }
+    }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match (self.damaged, self.damaged_versions) {
-            (0, 0) => "OK: ".to_owned(),
-            (0, versions) => format!("DAMAGED: {} | ", count(versions, "old version")),
-            (files, _) => format!(
-                "DAMAGED: {}, run 'raspbox verify --repair' on a computer | ",
-                count(files, "file")
-            ),
-        };
-        match self.free_mib {
-            #[allow(clippy::cast_precision_loss, reason = "for people")]
-            Some(mib) => write!(f, "{state}{:.1} GiB free", mib as f64 / 1024.0)?,
-            None => write!(f, "DEGRADED: the drive doesn't answer")?,
+        if self.nobody_may_enter {
+            f.write_str(
+                "NO PASSWORD: nobody can come in; set one with 'sudo raspboxd user set raspbox \
+                 --password-stdin --state /var/lib/raspbox' | ",
+            )?;
         }
-        let (paired, online) = (self.paired, self.online.len());
-        write!(f, " | {paired} paired, {online} online | {}", self.address)
+        let (paired, online) = (count(self.paired as u64, "device"), self.online.len());
+        write!(
+            f,
+            "{} | {paired}, {online} online | {}",
+            self.drive, self.address
+        )
     }
+}
+
+impl fmt::Display for Drive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Drive::Served {
+                name,
+                free_mib,
+                size_mib,
+                repaired,
+                errors,
+                damaged,
+                damaged_versions,
+            } => {
+                match (errors, damaged, damaged_versions) {
+                    (0, 0, 0) => f.write_str("OK: ")?,
+                    (0, 0, versions) => write!(f, "DAMAGED: {} | ", count(*versions, "old version"))?,
+                    (0, files, _) => write!(
+                        f,
+                        "DAMAGED: {}, run 'raspbox verify --repair' on a computer | ",
+                        count(*files, "file")
+                    )?,
+                    (errors, ..) => write!(
+                        f,
+                        "DRIVE FAILING: {} since it was plugged in, replace it soon | ",
+                        count(*errors, "error")
+                    )?,
+                }
+                if let Some(name) = name {
+                    write!(f, "drive {name}, ")?;
+                }
+                write!(f, "{} of {} free", gib(*free_mib), gib_unit(*size_mib))?;
+                if *repaired {
+                    f.write_str(" (repaired when it was plugged in)")?;
+                }
+                Ok(())
+            }
+            Drive::ReadOnly { why } => write!(f, "DEGRADED: the drive can only be read: {why}"),
+            Drive::Silent => f.write_str("DEGRADED: the drive doesn't answer"),
+            Drive::Missing { others } => match others.as_slice() {
+                [] => f.write_str(
+                    "DEGRADED: no drive. Plug in the stick labelled RASPBOX (until then uploads are \
+                     answered with 450)",
+                ),
+                [other, ..] => write!(f, "DEGRADED: no drive, but {other}"),
+            },
+            Drive::Waiting { why } => write!(f, "WAIT: {why}"),
+            Drive::Unusable { why } => write!(f, "DEGRADED: the drive can't be used: {why}"),
+        }
+    }
+}
+
+/// Where a daemon says what it does: as a service in memory, else with its state.
+pub(crate) fn status_dir(state: &StateDir) -> anyhow::Result<StateDir> {
+    match std::env::var_os("RUNTIME_DIRECTORY") {
+        Some(dir) if !dir.is_empty() => StateDir::open(dir.into()),
+        Some(_) | None => Ok(state.clone()),
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+fn gib(mib: u64) -> String {
+    format!("{:.1}", mib as f64 / 1024.0)
+}
+
+fn gib_unit(mib: u64) -> String {
+    format!("{} GiB", gib(mib))
 }
 
 fn count(number: u64, of: &str) -> String {

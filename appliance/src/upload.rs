@@ -26,26 +26,28 @@ pub(crate) async fn put_file<R: AsyncRead + Unpin>(
     account: &Account,
     mut input: R,
 ) -> Result<u64, Trouble> {
+    // The same from the first byte to the last, whatever is plugged in meanwhile.
+    let store = shared.slot.store()?;
     let mut first = session.buffer();
     let len = fill(transfer, &mut input, &mut first).await?;
     let (staged, bytes) = if len < first.len() {
-        let mut staged = stage(&shared.store, path, position)?;
+        let mut staged = stage(&store, path, position)?;
         write(&mut staged, path, &first[..len])?;
         session.give_back(first);
         (staged, len as u64)
     } else {
-        stage_rest(shared, transfer, (path, position), first, input).await?
+        stage_rest((shared, &store), transfer, (path, position), first, input).await?
     };
     // Again, since the last bytes have gone to the drive in the meantime.
     transfer.check_end()?;
-    let version = shared.store.put(staged, path, &account.by)?;
+    let version = store.put(staged, path, &account.by)?;
     tracing::info!(session = session.id, %path, bytes, position, version = version.0, "stored");
     Ok(bytes)
 }
 
 /// Goes on with the content on a second thread: this one decrypts while that one hashes and writes.
 async fn stage_rest<R: AsyncRead + Unpin>(
-    shared: &Arc<Shared>,
+    (shared, store): (&Arc<Shared>, &Store),
     transfer: &Transfer,
     (path, position): (&RelPath, u64),
     first: Vec<u8>,
@@ -54,7 +56,7 @@ async fn stage_rest<R: AsyncRead + Unpin>(
     let size_bytes = first.len();
     let (full, mut to_write) = channel::<Vec<u8>>();
     let (used, mut empty) = channel::<Vec<u8>>();
-    let (store, to) = (shared.store.clone(), path.clone());
+    let (store, to) = (store.clone(), path.clone());
     let writing = shared
         .main
         .spawn_blocking(move || -> Result<Staged, Trouble> {
@@ -121,17 +123,18 @@ pub(crate) async fn put_commit<R: AsyncRead + Unpin>(
     account: &Account,
     mut input: R,
 ) -> Result<u64, Trouble> {
+    let store = shared.slot.store()?;
     let mut first = session.buffer();
     let size_bytes = first.len();
     let len = fill(transfer, &mut input, &mut first).await?;
     if len < size_bytes {
-        apply(&shared.store, id, account, &mut &first[..len])?;
+        apply(&store, id, account, &mut &first[..len])?;
         session.give_back(first);
         return Ok(len as u64);
     }
     let (pieces, to_read) = channel();
     let (used, mut empty) = channel();
-    let (store, by) = (shared.store.clone(), account.clone());
+    let by = account.clone();
     let applying = shared
         .main
         .spawn_blocking(move || apply(&store, id, &by, &mut PieceReader::new(to_read, used)));

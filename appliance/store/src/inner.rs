@@ -37,7 +37,7 @@ pub(crate) struct Inner {
     listener: Mutex<Option<Listener>>,
     steps: AtomicU32,
     /// The newest time in the history when it was opened, and when that was by the uptime.
-    opened: (i64, Duration),
+    pub(crate) opened: (i64, Duration),
     _lock: File,
 }
 

@@ -28,6 +28,7 @@ mod perform;
 mod read;
 mod recover;
 mod release;
+mod rescue;
 mod restore;
 mod rows;
 mod scan;
@@ -42,6 +43,7 @@ pub use model::Faults;
 pub use model::{By, Listed, Options, Stat};
 pub use read::VersionReader;
 pub use release::Thinned;
+pub use rescue::Rescue;
 pub use scrub::{Pass, Step, Tally};
 pub use staging::Staged;
 pub use thin::Policy;
@@ -52,7 +54,7 @@ use raspbox_protocol::commit::{Op, Outcome};
 use raspbox_protocol::damage::Damage;
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::Past;
-use raspbox_protocol::info::Info;
+use raspbox_protocol::info::{DriveId, Info};
 use raspbox_protocol::special::{Clock, CommitSummary, RequestId};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Cursor, Digest, File, Mtime, PROTOCOL_VERSION, RelPath, Version};
@@ -117,6 +119,11 @@ impl Store {
         })
     }
 
+    /// The drive's identity.
+    pub fn drive(&self) -> DriveId {
+        self.0.drive
+    }
+
     /// The newest position.
     pub fn cursor(&self) -> Cursor {
         self.0.cursor()
@@ -166,6 +173,13 @@ impl Store {
     /// Goes on with the pass over every content that was under way, or begins one.
     pub fn scrub(&self) -> Result<Pass, StoreError> {
         Pass::go_on(&self.0)
+    }
+
+    /// Reads again every file that came to stand there within this time before the newest one, whatever
+    /// the filesystem says of it: for after its check had to repair something. What is damaged is in
+    /// [`Store::damages`] then.
+    pub fn recheck(&self, within: Duration) -> Result<Tally, StoreError> {
+        self.0.recheck(within)
     }
 
     /// The hash of a file's content: the journal's where its fingerprint still fits, else computed. Of

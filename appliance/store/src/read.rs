@@ -171,66 +171,27 @@ impl Check<'_> {
 
 impl Inner {
     pub(crate) fn stat(&self, path: Option<&RelPath>) -> Result<Stat, StoreError> {
-        let Some(path) = path else {
-            let look = self
-                .top
-                .own_look()
-                .map_err(|e| StoreError::io("the top", e))?;
-            return Stat::of(&look).ok_or_else(|| StoreError::NotNow("the top is gone".into()));
-        };
-        let look = self.look(path)?;
-        let stat = look.and_then(|look| Stat::of(&look));
-        let mut stat = stat.ok_or_else(|| StoreError::NotFound(path.clone()))?;
-        self.add_mode(path, &mut stat)?;
+        let mut stat = stat(&self.top, path)?;
+        if let Some(path) = path {
+            self.add_mode(path, &mut stat)?;
+        }
         Ok(stat)
     }
 
     pub(crate) fn list(&self, path: Option<&RelPath>) -> Result<Vec<Listed>, StoreError> {
-        let trouble = |e| StoreError::io(folder_name(path), e);
-        let folder = match self.top.folder(path) {
-            Ok(folder) => folder,
-            Err(error) if is_absent(&error) => return Err(self.no_folder(path)?),
-            Err(error) => return Err(trouble(error)),
-        };
-        let (mut names, _) = folder.names().map_err(trouble)?;
-        names.sort_unstable();
-        let mut listed = Vec::with_capacity(names.len());
-        for name in names {
-            let Ok(child) = RelPath::child(path, &name) else {
-                continue;
-            };
-            // What is gone between the two looks isn't there; what can't be looked at is left out.
-            let Ok(Some(look)) = folder.look(&name) else {
-                continue;
-            };
-            if let Some(mut stat) = Stat::of(&look) {
-                self.add_mode(&child, &mut stat)?;
-                listed.push(Listed { name, stat });
+        let mut listed = list(&self.top, path)?;
+        if !self.disk.modes {
+            for entry in &mut listed {
+                if let Ok(child) = RelPath::child(path, &entry.name) {
+                    self.add_mode(&child, &mut entry.stat)?;
+                }
             }
         }
         Ok(listed)
     }
 
     pub(crate) fn read(&self, path: &RelPath) -> Result<File, StoreError> {
-        let folder = self.parent_of(path)?;
-        match folder.open(path.name()) {
-            Ok(file) => {
-                let look = Look::of(&file).map_err(|e| StoreError::io(path, e))?;
-                if look.kind == Kind::File {
-                    Ok(file)
-                } else {
-                    Err(StoreError::NotAFile(path.clone()))
-                }
-            }
-            Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => {
-                Err(StoreError::NotFound(path.clone()))
-            }
-            // A symlink (ELOOP), a socket (ENXIO).
-            Err(error) if is_absent(&error) || error.raw_os_error() == Some(nix::libc::ENXIO) => {
-                Err(StoreError::NotAFile(path.clone()))
-            }
-            Err(error) => Err(StoreError::io(path, error)),
-        }
+        read(&self.top, path)
     }
 
     pub(crate) fn digest(&self, path: &RelPath) -> Result<Digest, StoreError> {
@@ -252,34 +213,6 @@ impl Inner {
         Ok(self.snapshot(|db| rows::get(db, path))?)
     }
 
-    fn look(&self, path: &RelPath) -> Result<Option<Look>, StoreError> {
-        match self.top.folder(path.parent().as_ref()) {
-            Ok(folder) => folder
-                .look(path.name())
-                .map_err(|e| StoreError::io(path, e)),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(StoreError::io(path, error)),
-        }
-    }
-
-    fn parent_of(&self, path: &RelPath) -> Result<Folder, StoreError> {
-        match self.top.folder(path.parent().as_ref()) {
-            Err(error) if is_absent(&error) => Err(StoreError::NotFound(path.clone())),
-            folder => folder.map_err(|e| StoreError::io(path, e)),
-        }
-    }
-
-    /// Why there is no folder at a path.
-    fn no_folder(&self, path: Option<&RelPath>) -> Result<StoreError, StoreError> {
-        let Some(path) = path else {
-            return Ok(StoreError::NotNow("the top is gone".into()));
-        };
-        Ok(match self.look(path)? {
-            Some(_) => StoreError::NotAFolder(path.clone()),
-            None => StoreError::NotFound(path.clone()),
-        })
-    }
-
     /// Where the disk has no executable bit, the journal has.
     fn add_mode(&self, path: &RelPath, stat: &mut Stat) -> Result<(), StoreError> {
         if !self.disk.modes
@@ -291,4 +224,87 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// What stands at a path below a top, as the filesystem has it.
+pub(crate) fn stat(top: &Folder, path: Option<&RelPath>) -> Result<Stat, StoreError> {
+    let Some(path) = path else {
+        let look = top.own_look().map_err(|e| StoreError::io("the top", e))?;
+        return Stat::of(&look).ok_or_else(|| StoreError::NotNow("the top is gone".into()));
+    };
+    let stat = look(top, path)?.and_then(|look| Stat::of(&look));
+    stat.ok_or_else(|| StoreError::NotFound(path.clone()))
+}
+
+/// Everything in a folder, sorted by name, in one go. Names that are no [`RelPath`] are left out.
+pub(crate) fn list(top: &Folder, path: Option<&RelPath>) -> Result<Vec<Listed>, StoreError> {
+    let trouble = |e| StoreError::io(folder_name(path), e);
+    let folder = match top.folder(path) {
+        Ok(folder) => folder,
+        Err(error) if is_absent(&error) => return Err(no_folder(top, path)?),
+        Err(error) => return Err(trouble(error)),
+    };
+    let (mut names, _) = folder.names().map_err(trouble)?;
+    names.sort_unstable();
+    let mut listed = Vec::with_capacity(names.len());
+    for name in names {
+        if RelPath::child(path, &name).is_err() {
+            continue;
+        }
+        // What is gone between the two looks isn't there; what can't be looked at is left out.
+        let Ok(Some(look)) = folder.look(&name) else {
+            continue;
+        };
+        if let Some(stat) = Stat::of(&look) {
+            listed.push(Listed { name, stat });
+        }
+    }
+    Ok(listed)
+}
+
+/// Opens a file for reading.
+pub(crate) fn read(top: &Folder, path: &RelPath) -> Result<File, StoreError> {
+    let folder = match top.folder(path.parent().as_ref()) {
+        Err(error) if is_absent(&error) => return Err(StoreError::NotFound(path.clone())),
+        folder => folder.map_err(|e| StoreError::io(path, e))?,
+    };
+    match folder.open(path.name()) {
+        Ok(file) => {
+            let look = Look::of(&file).map_err(|e| StoreError::io(path, e))?;
+            if look.kind == Kind::File {
+                Ok(file)
+            } else {
+                Err(StoreError::NotAFile(path.clone()))
+            }
+        }
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOENT) => {
+            Err(StoreError::NotFound(path.clone()))
+        }
+        // A symlink (ELOOP), a socket (ENXIO).
+        Err(error) if is_absent(&error) || error.raw_os_error() == Some(nix::libc::ENXIO) => {
+            Err(StoreError::NotAFile(path.clone()))
+        }
+        Err(error) => Err(StoreError::io(path, error)),
+    }
+}
+
+fn look(top: &Folder, path: &RelPath) -> Result<Option<Look>, StoreError> {
+    match top.folder(path.parent().as_ref()) {
+        Ok(folder) => folder
+            .look(path.name())
+            .map_err(|e| StoreError::io(path, e)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(StoreError::io(path, error)),
+    }
+}
+
+/// Why there is no folder at a path.
+fn no_folder(top: &Folder, path: Option<&RelPath>) -> Result<StoreError, StoreError> {
+    let Some(path) = path else {
+        return Ok(StoreError::NotNow("the top is gone".into()));
+    };
+    Ok(match look(top, path)? {
+        Some(_) => StoreError::NotAFolder(path.clone()),
+        None => StoreError::NotFound(path.clone()),
+    })
 }

@@ -21,6 +21,7 @@ use raspbox_protocol::{Digest, Mtime, RelPath};
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many rows are read at once.
 const PAGE: u32 = 256;
@@ -101,18 +102,41 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Reads again every file that came to stand there within this time before the newest one.
+    pub(crate) fn recheck(self: &Arc<Self>, within: Duration) -> Result<Tally, StoreError> {
+        let within = i64::try_from(within.as_nanos()).unwrap_or(i64::MAX);
+        let since = self.opened.0.saturating_sub(within);
+        let mut pass = Pass::begin(self, Position::default());
+        let mut after = None;
+        while let Some((path, row)) = pass.next_row(after.as_ref())? {
+            if row.since_ns >= since {
+                pass.file(&path, &row, &mut |_| true)?;
+            }
+            after = Some(path);
+        }
+        pass.note(|_| Ok(()))?;
+        Ok(pass.tally)
+    }
+}
+
 impl Pass {
     pub(crate) fn go_on(store: &Arc<Inner>) -> Result<Pass, StoreError> {
         let at: Option<String> = store.snapshot(|db| damage::note(db, AT))?;
-        Ok(Pass {
+        let at = at.as_deref().and_then(Position::parse);
+        Ok(Pass::begin(store, at.unwrap_or_default()))
+    }
+
+    fn begin(store: &Arc<Inner>, at: Position) -> Pass {
+        Pass {
             store: Arc::clone(store),
-            at: at.as_deref().and_then(Position::parse).unwrap_or_default(),
+            at,
             rows: VecDeque::new(),
             kept: VecDeque::new(),
             settled: Vec::new(),
             since_remembered: Tally::default(),
             tally: Tally::default(),
-        })
+        }
     }
 
     /// Reads the next content. `go_on` is asked before each piece, with its size in bytes, and may

@@ -474,3 +474,28 @@ fn a_crash_in_a_repair_loses_neither_content() {
         }
     }
 }
+
+/// After a filesystem was repaired, what was written last is looked at, whatever it looks like.
+#[test]
+fn after_a_repair_what_was_written_last_is_read_again() {
+    let hour = std::time::Duration::from_secs(3600);
+    let clock = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(5_000_000_000_000_000_000));
+    let mut my = Box::with(Faults {
+        clock: Some(std::sync::Arc::clone(&clock)),
+        ..Faults::default()
+    });
+    my.commit(1, &[put("old", Expect::Absent, "old")]);
+    clock.fetch_add(
+        i64::try_from((2 * hour).as_nanos()).expect("small"),
+        std::sync::atomic::Ordering::Relaxed,
+    );
+    let new = ["new", "good"].map(|name| put(name, Expect::Absent, name));
+    my.commit(2, &new);
+    rot(&my, "old", "odd");
+    rot(&my, "new", "nil");
+    my.reopen();
+    let tally = my.store().recheck(hour).expect("read");
+    assert_eq!((tally.files, tally.damaged), (2, 1));
+    assert_eq!(damages(&my), [damaged("new", "new", "nil")]);
+    assert_eq!(scrub(&my).damaged, 2, "the rest is for the scrub");
+}

@@ -39,10 +39,20 @@ impl Daemon {
         fs::write(temp.path().join("raspbox.toml"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_raspboxd"));
         prepare(&mut command, temp.path());
-        Daemon::over(temp, command)
+        Daemon::over(temp, "--folder", command)
     }
 
-    fn over(temp: TempDir, mut command: Command) -> Daemon {
+    /// On a mount point at which nothing is mounted.
+    pub(crate) fn without_a_drive() -> Daemon {
+        let temp = TempDir::new().unwrap();
+        fs::create_dir(temp.path().join("drive")).unwrap();
+        fs::create_dir(temp.path().join("run")).unwrap();
+        fs::write(temp.path().join("raspbox.toml"), "keep_free_mib = 0").unwrap();
+        let command = Command::new(env!("CARGO_BIN_EXE_raspboxd"));
+        Daemon::over(temp, "--drive", command)
+    }
+
+    fn over(temp: TempDir, source: &str, mut command: Command) -> Daemon {
         let log = File::options()
             .create(true)
             .append(true)
@@ -52,8 +62,10 @@ impl Daemon {
             .args(["serve", "--listen", "127.0.0.1:0"])
             .arg("--config")
             .arg(temp.path().join("raspbox.toml"))
-            .arg("--folder")
+            .arg(source)
             .arg(temp.path().join("drive"))
+            .arg("--run")
+            .arg(temp.path().join("run"))
             .arg("--state")
             .arg(temp.path().join("state"))
             .env("RUST_LOG", "debug")
@@ -93,12 +105,28 @@ impl Daemon {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         assert!(self.wait().success());
         let temp = std::mem::replace(&mut self.temp, TempDir::new().unwrap());
-        Daemon::over(temp, Command::new(env!("CARGO_BIN_EXE_raspboxd")))
+        Daemon::over(
+            temp,
+            "--folder",
+            Command::new(env!("CARGO_BIN_EXE_raspboxd")),
+        )
     }
 
     /// The drive.
     pub(crate) fn folder(&self) -> PathBuf {
         self.temp.path().join("drive")
+    }
+
+    /// Where root's commands would say what they did.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.temp.path().join("run")
+    }
+
+    /// The first line of `raspboxd status`.
+    pub(crate) fn status(&self) -> String {
+        let output = self.control(&["status"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().next().unwrap_or_default().to_owned()
     }
 
     pub(crate) fn state(&self) -> PathBuf {

@@ -7,6 +7,7 @@ mod announce;
 mod command_line;
 mod data_channel;
 mod devices;
+mod drive;
 mod files;
 mod limits;
 mod login;

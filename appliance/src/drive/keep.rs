@@ -1,0 +1,299 @@
+//! Keeping what is served in line with what is mounted.
+
+use crate::config::Settings;
+use crate::drive::health::Health;
+use crate::drive::mounts::Mount;
+use crate::drive::report::{Attached, Check, Reports};
+use crate::drive::slot::{Nothing, Serving};
+use crate::idle::Idle;
+use crate::registry::Registry;
+use crate::shared::Shared;
+use crate::{retention, scrub};
+use anyhow::Context;
+use raspbox_store::{Options, Rescue, Store};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often the mounts are looked at. A drive is to be served within 3 s of its mount.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How soon a drive that could not be opened is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What was written so shortly before the last change is read again after the filesystem's check had to
+/// repair something: a kernel writes back what is in memory within half a minute
+/// (`vm.dirty_expire_centisecs`), a stick within a while of its own.
+const RECHECK: Duration = Duration::from_secs(3600);
+
+/// Looks after a mount point.
+#[derive(Debug)]
+struct Keeper {
+    shared: Arc<Shared>,
+    point: PathBuf,
+    reports: Reports,
+    known: Known,
+}
+
+/// What was last done about a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Known {
+    /// There was none.
+    None,
+    /// It is served.
+    Served(Mount),
+    /// It could not be opened, at this time.
+    Failed(Mount, Instant),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Stay,
+    Close(Nothing),
+    Open(Mount),
+}
+
+/// Opens a plain folder that is always there.
+pub(crate) fn open_folder(
+    folder: &Path,
+    settings: &Settings,
+    registry: &Arc<Registry>,
+) -> anyhow::Result<Serving> {
+    serve_all(folder, settings, registry, (Health::unknown(), None))
+}
+
+/// Serves what is mounted at a mount point, for ever.
+pub(crate) async fn keep(shared: &Arc<Shared>, point: &Path, reports: Reports) {
+    let mut keeper = Keeper {
+        shared: Arc::clone(shared),
+        point: point.into(),
+        reports,
+        known: Known::None,
+    };
+    let mut tick = tokio::time::interval(LOOK_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        keeper.look().await;
+    }
+}
+
+impl Keeper {
+    async fn look(&mut self) {
+        // Neither touches the drive, so neither can hang in it.
+        let mount = match Mount::at(&self.point) {
+            Ok(mount) => mount,
+            Err(error) => {
+                tracing::error!(%error, "cannot see what is mounted");
+                return;
+            }
+        };
+        let report = self.reports.attached();
+        let leaving = report.as_ref().is_some_and(|report| report.leaving);
+        match decide(&self.known, mount.as_ref(), leaving, Instant::now()) {
+            Step::Stay => {}
+            Step::Close(why) => self.close(why),
+            Step::Open(mount) => self.open(mount, report).await,
+        }
+    }
+
+    fn close(&mut self, why: Nothing) {
+        let serving = self.shared.slot.now();
+        if matches!(&*serving, Serving::Nothing(before) if *before == why) {
+            return;
+        }
+        tracing::warn!(%why, "nothing is served");
+        // First, so that nobody gets hold of it again.
+        self.shared.slot.serve(Serving::Nothing(why));
+        self.known = Known::None;
+        // A session belongs to one drive: half a round with one and half with another must not be.
+        for session in self.shared.registry.all() {
+            session.close("the drive is gone");
+        }
+    }
+
+    async fn open(&mut self, mount: Mount, report: Option<Attached>) {
+        self.shared.slot.serve(Serving::Nothing(Nothing::Opening));
+        let (shared, point, found) = (Arc::clone(&self.shared), self.point.clone(), mount.clone());
+        let opening = tokio::task::spawn_blocking(move || {
+            let check = report.map_or(Check::Clean, |report| report.check);
+            let serving = serve_mount(&shared, &point, &found, check)?;
+            // What was opened may be what lies below the mount point, or another drive.
+            let still = Mount::at(&point)?;
+            anyhow::ensure!(still.as_ref() == Some(&found), "it was removed again");
+            anyhow::Ok(serving)
+        });
+        let opened = opening.await.map_err(anyhow::Error::from).and_then(|r| r);
+        match opened {
+            Ok(serving) => {
+                tracing::info!(filesystem = mount.filesystem, %serving, "the drive is served");
+                self.shared.slot.serve(serving);
+                self.known = Known::Served(mount);
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                if !matches!(&self.known, Known::Failed(before, _) if *before == mount) {
+                    tracing::error!(error = why, "the drive can't be used");
+                }
+                let nothing = Nothing::Unusable(why);
+                self.shared.slot.serve(Serving::Nothing(nothing));
+                self.known = Known::Failed(mount, Instant::now());
+            }
+        }
+    }
+}
+
+/// What there is to do, by what was done and what is there.
+fn decide(known: &Known, mount: Option<&Mount>, leaving: bool, now: Instant) -> Step {
+    match (known, mount) {
+        (_, None) => Step::Close(Nothing::NoDrive),
+        (_, Some(_)) if leaving => Step::Close(Nothing::Leaving),
+        (Known::Served(served), Some(mount)) if served == mount => Step::Stay,
+        // Another drive in its place, or the kernel doesn't write to it any more. Opened with the next
+        // look, when the sessions of the one before have ended.
+        (Known::Served(_), Some(_)) => Step::Close(Nothing::Opening),
+        (Known::Failed(failed, at), Some(mount))
+            if failed == mount && now.saturating_duration_since(*at) < RETRY_INTERVAL =>
+        {
+            Step::Stay
+        }
+        (Known::None | Known::Failed(..), Some(mount)) => Step::Open(mount.clone()),
+    }
+}
+
+fn serve_mount(
+    shared: &Shared,
+    point: &Path,
+    mount: &Mount,
+    check: Check,
+) -> anyhow::Result<Serving> {
+    let why = match (check, mount.read_only) {
+        (Check::Clean, false) => {
+            let begin = (Health::of(&mount.device), None);
+            return serve_all(point, &shared.settings, &shared.registry, begin);
+        }
+        (Check::Repaired, false) => {
+            let begin = (Health::of(&mount.device), Some(RECHECK));
+            return serve_all(point, &shared.settings, &shared.registry, begin);
+        }
+        (Check::Failed(said), _) => format!(
+            "its filesystem is broken and could not be repaired by itself ({said}); save what you \
+             need, then check it on a computer"
+        ),
+        (Check::Clean | Check::Repaired, true) => {
+            "nothing can be written to it any more, after an error; unplug it and plug it in again, \
+             and replace it if that comes again"
+                .into()
+        }
+    };
+    let files = Rescue::open(point)?;
+    Ok(Serving::Rescue { files, why })
+}
+
+fn serve_all(
+    folder: &Path,
+    settings: &Settings,
+    registry: &Arc<Registry>,
+    (health, recheck): (Health, Option<Duration>),
+) -> anyhow::Result<Serving> {
+    let options = Options {
+        floor_bytes: settings.floor_bytes,
+    };
+    let store = Store::open(folder, options)?;
+    if let Some(within) = recheck {
+        let found = store.recheck(within)?;
+        tracing::info!(
+            files = found.files,
+            bytes = found.bytes,
+            damaged = found.damaged,
+            "read again what was written last, since the filesystem had to be repaired"
+        );
+    }
+    let (newest, changes) = watch::channel(store.cursor());
+    store.on_change(move |cursor| {
+        newest.send_replace(cursor);
+    });
+    let idle = work_when_idle(&store, settings, registry).context("cannot start a thread")?;
+    Ok(Serving::All {
+        store,
+        changes,
+        health,
+        _idle: idle,
+    })
+}
+
+/// Begins what is done while nobody is served.
+fn work_when_idle(
+    store: &Store,
+    settings: &Settings,
+    registry: &Arc<Registry>,
+) -> std::io::Result<Idle> {
+    let idle = Idle::new(registry);
+    let (here, how) = (store.clone(), settings.scrub);
+    idle.begin("scrub", move |leave| scrub::run(leave, &here, how))?;
+    let (here, policy) = (store.clone(), settings.versions);
+    idle.begin("retention", move |leave| {
+        retention::run(leave, &here, policy, retention::FIRST);
+    })?;
+    Ok(idle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Known, RETRY_INTERVAL, Step, decide};
+    use crate::drive::mounts::Mount;
+    use crate::drive::slot::Nothing;
+    use std::time::Instant;
+
+    #[test]
+    fn what_is_served_follows_what_is_mounted() {
+        let mount = |id, read_only| Mount {
+            id,
+            device: "8:1".into(),
+            filesystem: "ext4".into(),
+            read_only,
+        };
+        let (good, other, dying) = (mount(1, false), mount(2, false), mount(1, true));
+        let now = Instant::now();
+        let check = |known: Known, found: Option<&Mount>, leaving: bool, expect: Step| {
+            assert_eq!(
+                decide(&known, found, leaving, now),
+                expect,
+                "{known:?} {found:?} {leaving}"
+            );
+        };
+        let served = || Known::Served(good.clone());
+        let failed = |ago| Known::Failed(good.clone(), now.checked_sub(ago).unwrap());
+        let gone = || Step::Close(Nothing::NoDrive);
+        check(Known::None, None, false, gone());
+        check(Known::None, Some(&good), false, Step::Open(good.clone()));
+        check(
+            Known::None,
+            Some(&good),
+            true,
+            Step::Close(Nothing::Leaving),
+        );
+        check(served(), Some(&good), false, Step::Stay);
+        check(served(), None, false, gone());
+        check(served(), None, true, gone());
+        check(served(), Some(&good), true, Step::Close(Nothing::Leaving));
+        check(served(), Some(&other), false, Step::Close(Nothing::Opening));
+        check(served(), Some(&dying), false, Step::Close(Nothing::Opening));
+        check(failed(RETRY_INTERVAL / 2), Some(&good), false, Step::Stay);
+        check(
+            failed(RETRY_INTERVAL),
+            Some(&good),
+            false,
+            Step::Open(good.clone()),
+        );
+        check(
+            failed(RETRY_INTERVAL / 2),
+            Some(&dying),
+            false,
+            Step::Open(dying.clone()),
+        );
+        check(failed(RETRY_INTERVAL), None, false, gone());
+    }
+}
