@@ -203,7 +203,7 @@ impl Inner {
         Ok((failed, names))
     }
 
-    fn is_damaged(&self, tx: &Tx<'_>, path: &RelPath) -> Result<bool, StoreError> {
+    pub(crate) fn is_damaged(&self, tx: &Tx<'_>, path: &RelPath) -> Result<bool, StoreError> {
         match rows::get(tx.db, path)? {
             Some(row) => Ok(damage::is_marked(tx.db, path, &row)?),
             None => Ok(false),

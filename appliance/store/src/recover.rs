@@ -63,9 +63,9 @@ impl Inner {
     fn settle_intents(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
         for intent in rows::intents(tx.db)? {
             let trouble = |e| StoreError::io(&intent.path, e);
-            // The new content may have the old one's size and time. On a disk without lasting inode
-            // numbers nothing else would show that it came.
-            rows::doubt(tx, &intent.path)?;
+            if !self.disk.stable_inodes && self.may_have_come(tx, &intent)? {
+                rows::doubt(tx, &intent.path)?;
+            }
             self.finish_exchange(tx, &intent).map_err(trouble)?;
             self.settle_old(tx, &intent, &old_name(&intent.staged))?;
             let staged = self.own.staging.look(&intent.staged).map_err(trouble)?;
@@ -83,6 +83,19 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Whether the new content may stand under its name already. Where it has the old one's size and
+    /// time, nothing else shows it on a disk without lasting inode numbers. What rotted there must not
+    /// be taken for it.
+    fn may_have_come(&self, tx: &Tx<'_>, intent: &Intent) -> Result<bool, StoreError> {
+        let Some(Entry::File(new)) = &intent.new else {
+            return Ok(!self.is_damaged(tx, &intent.path)?);
+        };
+        let folder = self.top.folder(intent.path.parent().as_ref());
+        let found = folder.and_then(|folder| digest_of(&mut folder.open(intent.path.name())?));
+        // What can't be read is not what was written just now.
+        Ok(found.is_ok_and(|(digest, _)| digest == new.digest))
     }
 
     /// Puts what was displaced back where its name is free, else keeps it as a version.

@@ -427,19 +427,28 @@ fn on_fat_size_and_time_must_do() {
 
 #[test]
 fn a_crash_in_a_repair_loses_neither_content() {
+    for fat in [false, true] {
+        crash_in_a_repair(&Faults {
+            fat,
+            ..Faults::default()
+        });
+    }
+}
+
+fn crash_in_a_repair(faults: &Faults) {
     for step in 0.. {
         let mut my = with_file("a", "good content");
         rot(&my, "a", "evil content");
         scrub(&my);
         my.open_with(Faults {
             stop_at: None,
-            ..Faults::default()
+            ..faults.clone()
         })
         .expect("opens");
         let begun = my.store().steps();
         my.open_with(Faults {
             stop_at: Some(begun + step),
-            ..Faults::default()
+            ..faults.clone()
         })
         .expect("opens");
         let version = my.version("a");
@@ -449,7 +458,7 @@ fn a_crash_in_a_repair_loses_neither_content() {
         }))
         .is_ok_and(|done| done);
         my.store().forgive();
-        my.reopen();
+        my.open_with(faults.clone()).expect("opens again");
         let stands = my.on_disk("a").expect("it is there");
         let known: Vec<RelPath> = my.tree().into_keys().collect();
         assert_eq!(known, [path("a")], "step {step}");
