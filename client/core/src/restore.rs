@@ -24,7 +24,7 @@ pub fn plan(now: &Now, then: &Then, at: Option<&RelPath>) -> Vec<Op> {
         .filter(|(path, _)| concerns(path))
         .map(|(path, entry)| (path.clone(), entry.clone()))
         .collect();
-    add_missing_folders(&mut then, now, at);
+    add_missing_folders(&mut then);
     let mut ops = Vec::new();
     for (path, (entry, version)) in now.iter().rev().filter(|(path, _)| concerns(path)) {
         let stays = match (entry, then.get(path)) {
@@ -83,15 +83,14 @@ fn set_executable(path: RelPath, expect: Version, now: File, then: File) -> Op {
 }
 
 /// Adds the folders that something then needs. All were there then, but the appliance may have let
-/// go of what it knew of them; and those above the path aren't asked for.
-fn add_missing_folders(then: &mut Then, now: &Now, at: Option<&RelPath>) {
+/// go of what it knew of them; and those above the path weren't asked for. Where they stand there is
+/// nothing to do.
+fn add_missing_folders(then: &mut Then) {
     let mut missing = Vec::new();
     for path in then.keys() {
         let mut above = path.parent();
         while let Some(folder) = above {
-            let outside = at.is_some_and(|at| !folder.is_in(at));
-            let stands = matches!(now.get(&folder), Some((Entry::Folder, _)));
-            if !(then.contains_key(&folder) || (outside && stands)) {
+            if !then.contains_key(&folder) {
                 missing.push(folder.clone());
             }
             above = folder.parent();
@@ -239,5 +238,6 @@ mod tests {
     fn a_folder_that_is_not_known_any_more_is_made() {
         check("two", "d/e/a=1", "", None, &["+d/", "+d/e/", "=d/e/a"]);
         check("one", "d/e/a=1", "d/", None, &["+d/e/", "=d/e/a"]);
+        check("none", "d/e/a=1", "d/ d/e/", Some("d"), &["=d/e/a"]);
     }
 }

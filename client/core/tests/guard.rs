@@ -85,6 +85,18 @@ fn folders_alone_make_an_emptied_side_too() {
 }
 
 #[test]
+fn what_is_in_folders_counts() {
+    for (inside, asked) in [(8, false), (9, true)] {
+        let mut full = Tree::default();
+        let folder = Node::Folder(files(0..inside), ());
+        full.children.insert("d".into(), folder);
+        assert_eq!(full.count(), inside + 1);
+        let halt = halt(&full, &Tree::default(), &full);
+        assert_eq!(halt.is_some(), asked, "{halt:?}");
+    }
+}
+
+#[test]
 fn deletions_are_counted_in_each_direction() {
     let check = |files_before: usize, deleted: usize, asked: bool| {
         let (full, fewer) = (files(0..files_before), files(0..files_before - deleted));

@@ -3,10 +3,10 @@
 use raspbox_core::names::{
     Accents, Disk, Disks, check_plan, composed, conflict_name, is_conflict_copy,
 };
-use raspbox_core::plan::{Action, Plan, Trouble};
+use raspbox_core::plan::{Action, Plan, Problem, Trouble};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
-use raspbox_core::tree::{Folder, Node};
+use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::info::Holds;
 use raspbox_protocol::{Digest, Entry, File, LinkTarget, Mtime, RelPath};
 use std::collections::BTreeSet;
@@ -319,6 +319,8 @@ fn what_cannot_be_held_is_taken_out_of_a_plan() {
     check("a=x", "a=x A=y", "a=x", "!A");
     check("", "A=y", "a=x", "!A");
     check("a=x", "A=y", "a=x", "-a +A");
+    // What the other direction takes away is not in the way.
+    check("a=x", "a=x A=y", "", "+A");
     check("", "d/ d/a=x e/ e/A=x", "", "+d +d/a +e +e/A");
     check("", "a=more-than-ten-bytes", "", "!a");
     check("a=x", "a=more-than-ten-bytes", "a=x", "!a");
@@ -340,6 +342,8 @@ fn what_would_have_made_way_stays() {
     check("d/ d/a=x d/c=y", "b:=x", "d/ d/a=x d/c=y", "-d/c !b:");
     check("d/ d/a=x", "b:=x d=z", "d/ d/a=x", "!b: !d");
     check("d/ d/a=x", "e:/ e:/a=x e:/b=y", "d/ d/a=x", "!e:");
+    // What then stands in the way of another name keeps that out, too.
+    check("a=x", "a:=x A=y", "a=x", "!A !a:");
     // A folder isn't emptied for a symlink that can't come.
     check("d/ d/a=x", "d>t", "d/ d/a=x", "!d");
 }
@@ -358,6 +362,24 @@ fn a_change_of_case_is_a_move_and_no_clash() {
         pushed("d/ d/a=x d/b=y", "D/ D/a=x D/b=z", "d/ d/a=x d/b=y"),
         "-d/a -d/b -d +D +D/a +D/b"
     );
+}
+
+/// Else which of them comes would depend on when each was first seen.
+#[test]
+fn what_is_not_known_yet_has_its_name_all_the_same() {
+    let mut local = tree("A=y");
+    let unknown = Node::Unknown(Unknown::Busy);
+    local.insert(&path("a"), unknown).expect("the top is there");
+    let disks = Disks {
+        local: EXT4,
+        remote: FAT,
+    };
+    let plan = planned(&tree(""), &local, &tree(""), &disks);
+    assert!(plan.push.is_empty(), "{plan:?}");
+    let refused = |problem: &&Problem| matches!(problem.what, Trouble::CannotHold(_));
+    let refused: Vec<_> = plan.problems.iter().filter(refused).collect();
+    assert_eq!(refused.len(), 1, "{plan:?}");
+    assert_eq!(refused[0].path, path("A"));
 }
 
 /// What is set aside for something that can't come isn't.

@@ -9,12 +9,20 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// What is pushed when `local` was `base` before, in the words `from>to`, `-gone`, `+new` and
-/// `~replaced`.
+/// `~replaced`; and pulled, when it is the other side that changed.
 fn pushed(base: &str, local: &str) -> String {
-    let world = World::new(&tree(base), &tree(local), &tree(base));
-    check(&world, with_moves).expect("the plan is good");
-    let plan = with_moves(&world.base, &world.local, &world.remote);
-    let words = plan.push.iter().map(|action| match action {
+    let planned = |local, remote| {
+        let world = World::new(&tree(base), &tree(local), &tree(remote));
+        check(&world, with_moves).expect("the plan is good");
+        with_moves(&world.base, &world.local, &world.remote)
+    };
+    let pushed = words(&planned(local, base).push);
+    assert_eq!(words(&planned(base, local).pull), pushed, "pulled");
+    pushed
+}
+
+fn words(actions: &[Action<u64, u64>]) -> String {
+    let words = actions.iter().map(|action| match action {
         Action::Move { from, to, .. } => format!("{from}>{to}"),
         Action::Delete { path, .. } => format!("-{path}"),
         Action::Put {
@@ -32,6 +40,10 @@ fn a_file_moves() {
     assert_eq!(pushed("a=x", "b=x"), "a>b");
     assert_eq!(pushed("a=x d/", "d/ d/a=x"), "a>d/a");
     assert_eq!(pushed("d/ d/a=x", "d/ e/ e/a=x"), "+e d/a>e/a");
+    assert_eq!(
+        pushed("a=x", "n/ n/m/ n/m/o/ n/m/o/a=x"),
+        "+n +n/m +n/m/o a>n/m/o/a"
+    );
 }
 
 #[test]
@@ -66,6 +78,11 @@ fn a_folder_that_changed_on_the_way_moves_file_by_file() {
         pushed("d/ d/s/ d/s/a=x d/b=y", "e/ e/s/ e/s/a=x e/b=z"),
         "+e d/s>e/s -d/b -d +e/b"
     );
+    assert_eq!(pushed("d/ d/a=x", "e/ e/b=x"), "+e d/a>e/b -d");
+    assert_eq!(
+        pushed("d/ d/a=x d/l>t", "e/ e/a=x e/l>u"),
+        "+e d/a>e/a -d/l -d +e/l"
+    );
 }
 
 #[test]
@@ -77,6 +94,8 @@ fn the_same_name_is_preferred_and_nothing_moves_twice() {
         pushed("d/ d/a=x e/ e/a=x", "n/ n/e/ n/e/a=x n/f/ n/f/a=x"),
         "+n e>n/e d>n/f"
     );
+    // Whole folders first: a copy of a file in one doesn't take it out.
+    assert_eq!(pushed("d/ d/a=x d/b=y", "a=x n/ n/a=x n/b=y"), "d>n +a");
 }
 
 #[test]
