@@ -1,12 +1,15 @@
 //! The command line.
 
 use crate::accounts::Accounts;
+use crate::boot;
 use crate::config::{Fragment, load, state_default};
 use crate::drive::attach::{Drives, Places};
 use crate::drive::found::Served;
 use crate::drive::report::Reports;
 use crate::drive::{RUN_DIR, format};
+use crate::owner::{self, Checked};
 use crate::permissions::Permissions;
+use crate::root::Root;
 use crate::state::StateDir;
 use crate::status::{STATUS_DIR, STATUS_FILE, Status};
 use crate::users::User;
@@ -91,6 +94,13 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Takes what the owner's file says to whom it concerns. For the system, at each start.
+    ///
+    /// Never fails: what is wrong is in raspbox-status.txt beside that file, and in 'raspboxd status'.
+    Boot {
+        #[command(flatten)]
+        system: System,
+    },
     /// Says what the daemon is doing. Exits with 3 where it isn't running.
     Status {
         #[command(flatten)]
@@ -108,6 +118,13 @@ struct At {
     /// Default: $STATE_DIRECTORY, else raspboxd in $XDG_STATE_HOME or ~/.local/state.
     #[arg(long, global = true)]
     state: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct System {
+    /// A folder that stands for the system; what isn't a file is printed.
+    #[arg(long, hide = true, default_value = "/")]
+    root: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -184,6 +201,8 @@ enum DriveCommand {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Checks a configuration and says what is wrong, with its line.
+    ///
+    /// It may be the file of the daemon (which says 'folder'), or that of an appliance's owner.
     Check {
         /// The file.
         file: PathBuf,
@@ -244,16 +263,12 @@ fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::User { at, command } => user(&at, command),
         Command::Config {
             command: ConfigCommand::Check { file },
-        } => {
-            let state = Some(PathBuf::from("/"));
-            load(
-                Some(&file),
-                Fragment {
-                    state,
-                    ..Fragment::default()
-                },
-            )?;
-            print(&format!("{}: good\n", file.display()));
+        } => check_config(&file),
+        Command::Boot { system } => {
+            log();
+            for problem in boot::boot(&Root::new(system.root)).problems {
+                tracing::warn!(problem);
+            }
             Ok(Exit::Ok)
         }
         Command::Drive { command } => {
@@ -415,6 +430,32 @@ fn user(at: &At, command: UserCommand) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
+fn check_config(file: &Path) -> anyhow::Result<Exit> {
+    match owner::check(file)? {
+        Checked::Owners(problems) if problems.is_empty() => {
+            print(&format!(
+                "{}: good, for an appliance's owner\n",
+                file.display()
+            ));
+        }
+        Checked::Owners(problems) => {
+            for problem in problems {
+                let _ = writeln!(std::io::stderr(), "{problem}");
+            }
+            return Ok(Exit::Failed);
+        }
+        Checked::Daemons => {
+            let over = Fragment {
+                state: Some("/".into()),
+                ..Fragment::default()
+            };
+            load(Some(file), over)?;
+            print(&format!("{}: good, for the daemon\n", file.display()));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
 fn status(at: &At, json: bool) -> anyhow::Result<Exit> {
     let Some(status) = Status::read(&at.open_status()?)? else {
         print(if json {
@@ -431,6 +472,9 @@ fn status(at: &At, json: bool) -> anyhow::Result<Exit> {
         print(&status.details());
         for name in &status.online {
             print(&format!("online {name}\n"));
+        }
+        for problem in owner::problems() {
+            print(&format!("problem {problem}\n"));
         }
     }
     Ok(Exit::Ok)

@@ -208,9 +208,20 @@ pub(crate) fn load(file: Option<&Path>, over: Fragment) -> Result<Settings, Conf
         path: path.into(),
         source,
     };
-    let text = std::fs::read_to_string(path).map_err(read)?;
+    settle_text(&std::fs::read_to_string(path).map_err(read)?, path, over)
+}
+
+/// Reads a text that is in no file; says what is wrong, without its line.
+pub(crate) fn parse(text: &str) -> Result<Settings, String> {
+    settle_text(text, Path::new(""), Fragment::default()).map_err(|error| match error {
+        ConfigError::Line { what, .. } => what,
+        other => other.to_string(),
+    })
+}
+
+fn settle_text(text: &str, path: &Path, over: Fragment) -> Result<Settings, ConfigError> {
     // Editors of other systems put a byte order mark there.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let at = |offset: usize, what: String| ConfigError::Line {
         path: path.into(),
         line: text[..offset.min(text.len())].matches('\n').count() + 1,

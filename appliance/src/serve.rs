@@ -2,6 +2,7 @@
 
 use crate::accounts::Accounts;
 use crate::announce::Announcement;
+use crate::clock;
 use crate::config::{Settings, Source};
 use crate::door::{DRAIN_DEADLINE, accept_all, probe};
 use crate::drive::keep::{keep, open_folder};
@@ -57,6 +58,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let dir = StateDir::open(settings.state.clone())?;
     let status_dir = status_dir(&dir)?;
+    let _clock = clock::keep(&dir).context("cannot start a thread")?;
     let identity = Identity::open(&dir)?;
     let accounts = Arc::new(Accounts::open(dir, settings.users.clone())?);
     let first_user = if settings.makes_first_user {

@@ -31,6 +31,27 @@ fn a_config_is_checked() {
     );
     let said = error(&raspboxd(&["serve", "--config", path]));
     assert!(said.contains("line 2"), "{said}");
+    // An owner's file, which says no folder; all of its problems.
+    std::fs::write(
+        &file,
+        "\u{feff}name = 'attic'\r\naddress = '192.168.1.50/24'\r\n",
+    )
+    .unwrap();
+    let output = raspboxd(&["config", "check", path]);
+    assert!(output.status.success(), "{output:?}");
+    std::fs::write(
+        &file,
+        "nam = 'attic'\naddress = '192.168.1.0/24'\nport = x\n",
+    )
+    .unwrap();
+    let said = error(&raspboxd(&["config", "check", path]));
+    for expect in [
+        "raspbox.toml line 1: there is no setting \"nam\" here; did you mean name?\n",
+        "raspbox.toml line 2: 192.168.1.0 is the network's own address",
+        "raspbox.toml line 3: put the value in quotation marks",
+    ] {
+        assert!(said.contains(expect), "{said}");
+    }
     let said = error(&raspboxd(&["config", "check", "/no/such.toml"]));
     assert!(said.contains("cannot read /no/such.toml"), "{said}");
 }

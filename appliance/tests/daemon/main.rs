@@ -4,6 +4,7 @@ mod client;
 mod harness;
 
 mod announce;
+mod boot;
 mod command_line;
 mod data_channel;
 mod devices;
