@@ -7,6 +7,7 @@ use crate::drive::attach::{Drives, Places};
 use crate::drive::found::Served;
 use crate::drive::report::Reports;
 use crate::drive::{RUN_DIR, format};
+use crate::network;
 use crate::owner::{self, Checked};
 use crate::permissions::Permissions;
 use crate::root::Root;
@@ -101,6 +102,11 @@ enum Command {
         #[command(flatten)]
         system: System,
     },
+    /// Looks at the network. For the system.
+    Network {
+        #[command(subcommand)]
+        command: NetworkCommand,
+    },
     /// Says what the daemon is doing. Exits with 3 where it isn't running.
     Status {
         #[command(flatten)]
@@ -125,6 +131,18 @@ struct System {
     /// A folder that stands for the system; what isn't a file is printed.
     #[arg(long, hide = true, default_value = "/")]
     root: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum NetworkCommand {
+    /// Says how this machine can be reached, here and in /run/raspbox and raspbox-status.txt.
+    Report {
+        #[command(flatten)]
+        system: System,
+        /// Again whenever that changes, until it is ended.
+        #[arg(long)]
+        watch: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -274,6 +292,17 @@ fn execute(command: Command) -> anyhow::Result<Exit> {
         Command::Drive { command } => {
             log();
             drive(command)
+        }
+        Command::Network {
+            command: NetworkCommand::Report { system, watch },
+        } => {
+            log();
+            let root = Root::new(system.root);
+            if watch {
+                match network::watch::forever(&root)? {}
+            }
+            print(&format!("{}\n", network::watch::once(&root)?.line));
+            Ok(Exit::Ok)
         }
         Command::Status { at, json } => status(&at, json),
     }
@@ -472,6 +501,9 @@ fn status(at: &At, json: bool) -> anyhow::Result<Exit> {
         print(&status.details());
         for name in &status.online {
             print(&format!("online {name}\n"));
+        }
+        if let Some(report) = network::report() {
+            print(&format!("network {}\n", report.line));
         }
         for problem in owner::problems() {
             print(&format!("problem {problem}\n"));

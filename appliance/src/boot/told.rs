@@ -4,6 +4,7 @@
 use super::remembered::Remembered;
 use super::{CARD, RUN};
 use crate::network::Report;
+use crate::network::address::Fixed;
 use crate::network::wanted::{Key, Wanted};
 use crate::owner::settings::Settings;
 use crate::root::Root;
@@ -24,6 +25,9 @@ const PAGE: &str = "raspbox-status.txt";
 pub(crate) struct Told {
     /// What is wrong, each with its file and line where it has one.
     pub(crate) problems: Vec<String>,
+    /// The address that was wanted.
+    #[serde(default)]
+    pub(crate) fixed: Option<Fixed>,
     /// What goes on the page; `None` where there is no owner's file.
     pub(crate) page: Option<Page>,
 }
@@ -87,6 +91,7 @@ impl Told {
         ];
         Told {
             problems: Vec::new(),
+            fixed: wanted.fixed,
             page: Some(Page {
                 file: file.into(),
                 name: settings.name.clone(),
@@ -114,7 +119,15 @@ impl Told {
     /// Writes the page, where it isn't the same already.
     pub(crate) fn write_page(&self, root: &Root, network: Option<&Report>) -> anyhow::Result<()> {
         let path = root.at(CARD).join(PAGE);
+        let now = whole::read(&path, FILE_MAX_BYTES).ok().flatten();
+        let now = now.and_then(|now| String::from_utf8(now).ok());
         let text = match &self.page {
+            // Where all else is the same, what it said of the network last may stand until that is there.
+            Some(page)
+                if network.is_none() && now.is_some_and(|now| page.is_on(&now, &self.problems)) =>
+            {
+                return Ok(());
+            }
             Some(page) => page.text(&self.problems, network),
             // Where there was a page, there was an owner's file; no other machine gets one.
             None if path.exists() => NO_FILE.to_owned(),
@@ -127,11 +140,31 @@ impl Told {
     }
 }
 
+/// Headings of the page.
+const NETWORK: &str = "NETWORK";
+const HOW: &str = "HOW TO GO ON";
+
 const NO_FILE: &str = "raspbox: there was no raspbox.toml beside this file at the last start.\n\n\
     Everything is as it is by default, and the password stays as it was. The file that explains all\n\
     settings comes with raspbox, and is in every image of it.\n";
 
 impl Page {
+    /// Whether a page says the same, whatever it says of the network.
+    fn is_on(&self, now: &str, problems: &[String]) -> bool {
+        let but_network = |text: &str| -> Vec<String> {
+            let lines = text.lines().map(|line| line.trim_end().to_owned());
+            let (mut kept, mut skip) = (Vec::new(), false);
+            for line in lines {
+                skip = (skip || line == NETWORK) && line != HOW;
+                if !skip {
+                    kept.push(line);
+                }
+            }
+            kept
+        };
+        but_network(now) == but_network(&self.text(problems, None))
+    }
+
     fn text(&self, problems: &[String], network: Option<&Report>) -> String {
         let mut text = format!(
             "raspbox: what came of {} at the last start\n\n\
@@ -154,7 +187,7 @@ impl Page {
             Some(report) => report.line.as_str(),
             None => "not known yet: it was just starting",
         };
-        let _ = write!(text, "\nNETWORK\n\n  {network}\n\nHOW TO GO ON\n\n");
+        let _ = write!(text, "\n{NETWORK}\n\n  {network}\n\n{HOW}\n\n");
         let (name, file) = (&self.name, &self.file);
         let port = match self.port {
             21 => String::new(),
@@ -186,6 +219,7 @@ mod tests {
     fn told() -> Told {
         Told {
             problems: vec!["raspbox.toml line 7: no".into()],
+            fixed: None,
             page: Some(Page {
                 file: "raspbox.toml".into(),
                 name: "attic".into(),

@@ -1,10 +1,11 @@
 //! IPv4 addresses as an owner writes them: text → something that can work in a home network, or what to
 //! write instead.
 
+use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 /// A fixed address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fixed {
     /// The machine's own.
     pub(crate) address: Ipv4Addr,

@@ -81,7 +81,6 @@ pub(crate) fn create_files(wanted: &Wanted, host: &str) -> Vec<File> {
 }
 
 /// Which of our ways a profile is, by its UUID.
-#[cfg(test)]
 pub(crate) fn way(uuid: &str) -> Option<Way> {
     [Link::Ethernet, Link::Wifi]
         .into_iter()

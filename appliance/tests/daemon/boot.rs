@@ -296,3 +296,31 @@ fn the_clock_is_at_least_what_was_seen_last() {
     system.put("/var/lib/raspbox/clock", "nonsense");
     assert_eq!(system.boot()[0], "name raspbox");
 }
+
+#[test]
+fn what_came_of_the_network_is_told() {
+    let system = System::with("address = '192.0.2.50/24'\n");
+    system.boot();
+    let page = "/boot/firmware/raspbox-status.txt";
+    assert!(system.text(page).contains("not known yet"));
+    // This machine has other addresses, or none; and nobody asks its NetworkManager here.
+    let output = Command::new(env!("CARGO_BIN_EXE_raspboxd"))
+        .args(["network", "report", "--root"])
+        .arg(system.0.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let line = String::from_utf8(output.stdout).unwrap();
+    let report: serde_json::Value =
+        serde_json::from_str(&system.text("/run/raspbox/network.json")).unwrap();
+    assert_eq!(report["line"], line.trim_end());
+    assert_eq!(report["ok"], false);
+    assert!(
+        system
+            .text(page)
+            .contains(&format!("NETWORK\r\n\r\n  {}\r\n", line.trim_end()))
+    );
+    // It stands until there is more to say: each write is one to the card.
+    system.boot();
+    assert!(system.text(page).contains(line.trim_end()));
+}
