@@ -32,6 +32,8 @@ struct Mood {
     denied: bool,
     clocks: bool,
     meanwhile: bool,
+    /// Many changes by everybody, in few places.
+    busy: bool,
     next_content: u32,
 }
 
@@ -47,6 +49,20 @@ enum Kind {
 /// The scenario of a seed.
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
+    of(seed, |_| {})
+}
+
+/// The scenario of a seed in which nothing goes wrong, and all kinds of people are at work.
+#[must_use]
+pub fn peaceful(seed: u64) -> Scenario {
+    of(seed, |mood| {
+        (mood.ftp, mood.by_hand, mood.busy) = (true, true, true);
+        (mood.net, mood.disk, mood.drive, mood.meanwhile) = (false, false, false, false);
+        (mood.power, mood.drives, mood.denied, mood.clocks) = (false, false, false, false);
+    })
+}
+
+fn of(seed: u64, change: impl FnOnce(&mut Mood)) -> Scenario {
     let mut rng = Rng::with_seed(seed);
     let stations = [1, 2, 2, 2, 3, 3, 4][rng.usize(..7)];
     let plain = rng.u8(..4) > 0;
@@ -75,10 +91,12 @@ pub fn scenario(seed: u64) -> Scenario {
         denied: often(2),
         clocks: often(2),
         meanwhile: often(4),
+        busy: false,
         next_content: 0,
         rng,
     };
-    let count = mood.rng.usize(5..40);
+    change(&mut mood);
+    let count = mood.rng.usize(if mood.busy { 30..60 } else { 5..40 });
     let mut steps = Vec::new();
     // All have something in common before trouble begins, more often than not.
     if mood.rng.u8(..4) > 0 {
@@ -111,12 +129,13 @@ pub fn scenario(seed: u64) -> Scenario {
 
 impl Mood {
     fn step(&mut self) -> Step {
+        let edits = if self.busy { 60 } else { 35 };
         match self.rng.u8(..100) {
-            0..35 => {
+            at if at < edits => {
                 let who = self.who();
                 Step::Edit(who, self.edit(false))
             }
-            35..75 => Step::Sync(self.sync()),
+            ..75 => Step::Sync(self.sync()),
             75..83 => Step::Wait([1, 20, 90, 150, 1_000, 2_500, 60_000][self.rng.usize(..7)]),
             83..86 => Step::Settle,
             _ => self.trouble(),
@@ -158,6 +177,7 @@ impl Mood {
 
     fn who(&mut self) -> Who {
         match self.rng.u8(..10) {
+            4..7 if self.busy => Who::Ftp,
             0 | 1 if self.ftp => Who::Ftp,
             2 if self.by_hand => Who::Drive,
             _ => Who::Station(self.rng.usize(..self.stations)),
@@ -168,7 +188,8 @@ impl Mood {
         if self.odd_names && self.rng.u8(..4) == 0 {
             return ODD_NAMES[self.rng.usize(..ODD_NAMES.len())].into();
         }
-        NAMES[self.rng.usize(..NAMES.len())].into()
+        let count = if self.busy { 7 } else { NAMES.len() };
+        NAMES[self.rng.usize(..count)].into()
     }
 
     fn edit(&mut self, only_writes: bool) -> Edit {

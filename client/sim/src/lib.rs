@@ -5,7 +5,10 @@
 //! gives the same trace. [`generate::scenario`] makes one of a seed, [`shrink::shrink`] a small one
 //! of one that failed.
 
+pub mod agree;
 pub mod generate;
+pub mod outcome;
+pub mod real;
 pub mod scenario;
 pub mod shrink;
 pub mod world;

@@ -2,9 +2,12 @@
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use raspbox_sim::outcome::Outcome;
+use raspbox_sim::real;
 use raspbox_sim::scenario::Scenario;
-use raspbox_sim::world::{self, Outcome};
-use raspbox_sim::{generate, shrink};
+use raspbox_sim::world;
+use raspbox_sim::{agree, generate, shrink};
+use raspbox_try::bed;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,9 +21,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Parser)]
 #[command(name = "cargo sim")]
 struct Args {
-    /// How many seeds.
-    #[arg(long, default_value_t = 10_000)]
-    seeds: u64,
+    /// How many seeds [default: 10000, or 20 with --real].
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -33,13 +36,18 @@ struct Args {
     /// A scenario from a file, as a failure prints it.
     #[arg(long, conflicts_with_all = ["seeds", "from", "seed", "minutes"])]
     scenario: Option<PathBuf>,
+    /// On real folders, with real processes of the daemon and the client. Before each seed comes
+    /// another of its scenarios in which nothing goes wrong, next to the simulation: both must come
+    /// to the same after each step.
+    #[arg(long, conflicts_with = "minutes")]
+    real: bool,
     /// Print what happens.
     #[arg(long)]
     trace: bool,
     /// Don't look for a smaller scenario that fails alike.
     #[arg(long)]
     no_shrink: bool,
-    /// How many threads; as many as there are cores unless said.
+    /// How many threads [default: as many as there are cores, thrice that with --real].
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -51,10 +59,14 @@ struct Total {
     steps: u64,
     calls: u64,
     faults: BTreeMap<&'static str, u64>,
-    failures: Vec<(u64, String)>,
+    skipped: BTreeMap<&'static str, u64>,
+    failures: Vec<(u64, String, Scenario)>,
 }
 
 fn main() -> ExitCode {
+    if let Some(exit) = bed::play() {
+        return exit;
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -73,6 +85,9 @@ fn run() -> anyhow::Result<()> {
             .with_context(|| format!("{} is no scenario", path.display()))?;
         return one(&scenario, &args);
     }
+    if let (Some(seed), true) = (args.seed, args.real) {
+        one_real(&generate::peaceful(seed), &args)?;
+    }
     if let Some(seed) = args.seed {
         return one(&generate::scenario(seed), &args);
     }
@@ -80,33 +95,21 @@ fn run() -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|_| {}));
     let total = many(&args);
     drop(std::panic::take_hook());
-    for (seed, failure) in total.failures.iter().take(10) {
+    for (seed, failure, _) in total.failures.iter().take(10) {
         println!("seed {seed}: {failure}");
     }
-    if let Some((seed, _)) = total.failures.first()
+    if let Some((seed, _, scenario)) = total.failures.first()
         && !args.no_shrink
     {
         std::panic::set_hook(Box::new(|_| {}));
-        let small = shrink::shrink(&generate::scenario(*seed));
+        let small = smaller(scenario, args.real);
         drop(std::panic::take_hook());
         println!("seed {seed}, made smaller:");
         println!("{}", serde_json::to_string_pretty(&small)?);
-        println!("again, with all that happens: cargo sim --seed {seed} --trace");
+        let real = if args.real { " --real" } else { "" };
+        println!("again, with all that happens: cargo sim{real} --seed {seed} --trace");
     }
-    let faults: Vec<String> = total
-        .faults
-        .iter()
-        .map(|(k, n)| format!("{n} {k}"))
-        .collect();
-    println!(
-        "{} seeds, {} steps, {} calls on disks, {} faults ({}), {} failures",
-        total.seeds,
-        total.steps,
-        total.calls,
-        total.faults.values().sum::<u64>(),
-        faults.join(", "),
-        total.failures.len()
-    );
+    println!("{}", total.summary(args.real));
     if total.failures.is_empty() {
         Ok(())
     } else {
@@ -116,6 +119,9 @@ fn run() -> anyhow::Result<()> {
 
 /// One scenario, with what happens in it.
 fn one(scenario: &Scenario, args: &Args) -> anyhow::Result<()> {
+    if args.real {
+        return one_real(scenario, args);
+    }
     let outcome = world::run(scenario, args.trace);
     for line in &outcome.trace {
         println!("{line}");
@@ -143,17 +149,66 @@ fn one(scenario: &Scenario, args: &Args) -> anyhow::Result<()> {
     bail!("{failure}")
 }
 
+/// The same with real processes.
+fn one_real(scenario: &Scenario, args: &Args) -> anyhow::Result<()> {
+    let outcome = real_run(scenario, args.trace);
+    for line in &outcome.trace {
+        println!("{line}");
+    }
+    let Some(failure) = outcome.failure else {
+        println!("{} steps, no failure", outcome.steps);
+        return Ok(());
+    };
+    if !args.no_shrink {
+        let small = smaller(scenario, true);
+        println!("{}", serde_json::to_string_pretty(&small)?);
+    }
+    bail!("{failure}")
+}
+
+/// A scenario with real processes: its calm form next to the simulation, and then as it is.
+fn real_run(scenario: &Scenario, trace: bool) -> Outcome {
+    let program = std::env::current_exe().expect("it has a path");
+    let agreed = agree::agree(&program, scenario);
+    if agreed.failure.is_some() || agree::calm(scenario) == *scenario {
+        return agreed;
+    }
+    real::run(&program, scenario, trace)
+}
+
+fn real_seed(seed: u64) -> (Scenario, Outcome) {
+    let peaceful = agree::calm(&generate::peaceful(seed));
+    let outcome = real_run(&peaceful, false);
+    if outcome.failure.is_some() {
+        return (peaceful, outcome);
+    }
+    let scenario = generate::scenario(seed);
+    let program = std::env::current_exe().expect("it has a path");
+    let outcome = real::run(&program, &scenario, false);
+    (scenario, outcome)
+}
+
+fn smaller(scenario: &Scenario, real: bool) -> Scenario {
+    if real {
+        shrink::shrink_real(scenario, |scenario| real_run(scenario, false).failure)
+    } else {
+        shrink::shrink(scenario)
+    }
+}
+
 fn many(args: &Args) -> Total {
     let until = args
         .minutes
         .map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
+    let seeds = args.seeds.unwrap_or(if args.real { 20 } else { 10_000 });
     let next = AtomicU64::new(args.from);
     let stop = AtomicBool::new(false);
     let total = Mutex::new(Total::default());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Real processes mostly wait for the disk.
     let threads = args
         .threads
-        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-        .unwrap_or(1);
+        .unwrap_or(if args.real { 3 * cores } else { cores });
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -161,14 +216,18 @@ fn many(args: &Args) -> Total {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let over = match until {
                         Some(until) => Instant::now() >= until,
-                        None => seed >= args.from + args.seeds,
+                        None => seed >= args.from + seeds,
                     };
                     if over {
                         break;
                     }
-                    let outcome = checked(seed);
+                    let (scenario, outcome) = if args.real {
+                        real_seed(seed)
+                    } else {
+                        checked(seed)
+                    };
                     let mut total = total.lock().expect("nobody panics with it");
-                    total.add(seed, outcome);
+                    total.add(seed, scenario, outcome);
                     if total.failures.len() >= 100 {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -180,7 +239,7 @@ fn many(args: &Args) -> Total {
 }
 
 /// Runs a seed; every fiftieth twice, which must be the same.
-fn checked(seed: u64) -> Outcome {
+fn checked(seed: u64) -> (Scenario, Outcome) {
     let scenario = generate::scenario(seed);
     let mut outcome = world::run(&scenario, false);
     if seed.is_multiple_of(50) && outcome.failure.is_none() {
@@ -189,21 +248,44 @@ fn checked(seed: u64) -> Outcome {
             outcome.failure = Some("determinism: two runs of the same seed differ".into());
         }
     }
-    outcome
+    (scenario, outcome)
 }
 
 impl Total {
-    fn add(&mut self, seed: u64, outcome: Outcome) {
+    fn summary(&self, real: bool) -> String {
+        let kinds = |kinds: &BTreeMap<&str, u64>| {
+            let kinds = kinds.iter().map(|(kind, count)| format!("{count} {kind}"));
+            kinds.collect::<Vec<_>>().join(", ")
+        };
+        let what = if real {
+            format!("left out ({})", kinds(&self.skipped))
+        } else {
+            format!("{} calls on disks", self.calls)
+        };
+        format!(
+            "{} seeds, {} steps, {what}, {} faults ({}), {} failures",
+            self.seeds,
+            self.steps,
+            self.faults.values().sum::<u64>(),
+            kinds(&self.faults),
+            self.failures.len()
+        )
+    }
+
+    fn add(&mut self, seed: u64, scenario: Scenario, outcome: Outcome) {
         self.seeds += 1;
         self.steps += outcome.steps;
         self.calls += outcome.calls;
         for (kind, count) in outcome.faults {
             *self.faults.entry(kind).or_default() += count;
         }
+        for (kind, count) in outcome.skipped {
+            *self.skipped.entry(kind).or_default() += count;
+        }
         if let Some(failure) = outcome.failure {
             let _ = writeln!(std::io::stderr(), "seed {seed}: {failure}");
-            self.failures.push((seed, failure));
-            self.failures.sort();
+            self.failures.push((seed, failure, scenario));
+            self.failures.sort_by_key(|(seed, ..)| *seed);
         }
         if self.seeds.is_multiple_of(1_000) {
             let _ = writeln!(std::io::stderr(), "{} seeds", self.seeds);

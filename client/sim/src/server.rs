@@ -3,7 +3,7 @@
 //!
 //! The client's side is raspbox's own code down to the commands and the bytes of each transfer. The
 //! server's side answers as `raspboxd` does, without TLS, logins and tokio; that both agree is shown
-//! by running the same scenarios on a real one (`cargo sim --real`).
+//! by running the same calm scenarios on both (see `agree`).
 
 use crate::scenario::Net;
 use crate::world;

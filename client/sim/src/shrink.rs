@@ -6,20 +6,35 @@ use crate::world;
 /// How often a smaller scenario is tried.
 const TRIES_MAX: usize = 2_000;
 
+/// The same with real processes, of which one run takes seconds.
+const REAL_TRIES_MAX: usize = 100;
+
 /// The same kind of failure with as few steps and faults as are found.
 #[must_use]
 pub fn shrink(scenario: &Scenario) -> Scenario {
-    let Some(failure) = world::run(scenario, false).failure else {
+    by(scenario, TRIES_MAX, |scenario| {
+        world::run(scenario, false).failure
+    })
+}
+
+/// The same for a failure of real processes, which `run` finds.
+pub fn shrink_real(scenario: &Scenario, run: impl Fn(&Scenario) -> Option<String>) -> Scenario {
+    by(scenario, REAL_TRIES_MAX, run)
+}
+
+fn by(
+    scenario: &Scenario,
+    tries_max: usize,
+    run: impl Fn(&Scenario) -> Option<String>,
+) -> Scenario {
+    let Some(failure) = run(scenario) else {
         return scenario.clone();
     };
     let kind = kind(&failure).to_owned();
     let mut tries = 0;
     let mut fails = |candidate: &Scenario| {
         tries += 1;
-        tries < TRIES_MAX
-            && world::run(candidate, false)
-                .failure
-                .is_some_and(|failure| self::kind(&failure) == kind)
+        tries < tries_max && run(candidate).is_some_and(|failure| self::kind(&failure) == kind)
     };
     let mut best = scenario.clone();
     // Whole runs of steps first, then ever shorter ones, as delta debugging does (Zeller, 1999).

@@ -15,33 +15,17 @@ pub(crate) use rounds::{edit_at_call, net_event};
 
 use crate::disks::{self, Machine};
 use crate::oracle::Oracle;
+use crate::outcome::{self, Outcome};
 use crate::scenario::{Net, Scenario};
 use crate::server::{self, SERVER};
 use raspbox::engine::Engine;
 use raspbox::local::Workspace;
 use raspbox_protocol::{Digest, RelPath};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The pairing's name in every folder.
 const PAIR: &str = "simulated";
-
-/// What a run came to.
-#[derive(Debug, Default, Clone)]
-pub struct Outcome {
-    /// What was wrong, if anything.
-    pub failure: Option<String>,
-    /// What happened, line by line, where that was asked for.
-    pub trace: Vec<String>,
-    /// A hash of all that happened, asked for or not.
-    pub fingerprint: u64,
-    /// Steps of the scenario that were carried out.
-    pub steps: u64,
-    /// Calls on the disks.
-    pub calls: u64,
-    /// Faults that took effect, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
-}
 
 struct World {
     stations: Vec<Station>,
@@ -220,6 +204,22 @@ impl World {
                 self.oracle.destroyed(digest);
             }
         }
+    }
+
+    /// Notes what everybody has, where that was asked for.
+    fn look_around(&mut self) {
+        if !self.trace.wanted {
+            return;
+        }
+        let mut seen = outcome::Seen::new();
+        for (number, station) in self.stations.iter().enumerate() {
+            let tree = station.disk.tree("folder");
+            outcome::add_to(&mut seen, &format!("station {number}"), &tree);
+        }
+        if let Some(drive) = self.drive() {
+            outcome::add_to(&mut seen, "the drive", &drive.tree(""));
+        }
+        self.outcome.seen.push(seen);
     }
 
     fn integrity(&mut self) {

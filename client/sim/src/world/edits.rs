@@ -145,6 +145,8 @@ fn ftp_edit(store: &Store, edit: &Edit, by: &By) -> Option<()> {
         Edit::Rename(from, to) => {
             let (from, to) = (parse(from)?, parse(to)?);
             with_parents(&to);
+            // RNFR looks first; where there is nothing, RNTO is never sent.
+            store.stat(Some(&from)).ok()?;
             store.rename(&from, &to, by).ok()?;
         }
         Edit::MakeFolder(path) => {

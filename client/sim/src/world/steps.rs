@@ -28,11 +28,14 @@ pub(super) fn play(scenario: &Scenario) -> Result<(), String> {
         revive();
         take(step)?;
         with(World::integrity);
+        with(World::look_around);
         if let Some(failure) = with(|world| world.failure.clone()) {
             return Err(failure);
         }
     }
-    settle()
+    settle()?;
+    with(World::look_around);
+    Ok(())
 }
 
 fn take(step: &Step) -> Result<(), String> {
