@@ -12,6 +12,7 @@ use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::Past;
 use raspbox_protocol::{Digest, Entry, Mtime, RelPath, Version};
 use raspbox_store::{Faults, Options, Store, StoreError};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io::Write;
@@ -25,7 +26,9 @@ const NOON: Mtime = Mtime(1_769_860_800_000_000_000);
 type Act = fn(&Store) -> Result<(), StoreError>;
 
 /// Each kind of change by an ordinary client and in a commit, in small batches and large ones.
-const STORY: [Act; 15] = [
+const STORY: [Act; 16] = [
+    // Was there before the store was, in a folder that nothing else is changed in.
+    |store| upload(store, "was/there", "mine"),
     |store| drop_ok(store.make_folder(&path("d"), &by())),
     |store| upload(store, "a", "one"),
     |store| {
@@ -152,10 +155,10 @@ fn open(faults: &Faults) -> Option<Store> {
     Store::open_with(Path::new(AT), Options { floor_bytes: 0 }, faults.clone()).ok()
 }
 
-/// Tells the story until it fails. Returns how much of it was acknowledged.
-fn tell(faults: &Faults, story: &[Act]) -> usize {
+/// Tells the story until it fails, or `go_on` says so. Returns how much of it was acknowledged.
+fn tell(faults: &Faults, story: &[Act], go_on: impl Fn() -> bool) -> usize {
     let Some(store) = open(faults) else { return 0 };
-    let acknowledged = |act: &&Act| act(&store).is_ok();
+    let acknowledged = |act: &&Act| go_on() && act(&store).is_ok();
     story.iter().take_while(acknowledged).count()
 }
 
@@ -163,6 +166,11 @@ fn tell(faults: &Faults, story: &[Act]) -> usize {
 fn start(traits: Traits) -> (Entered, Disk) {
     let entered = enter(&Computer::new(NOON, 1));
     let disk = Disk::new(traits);
+    let user = disk.user();
+    let wrote = user
+        .mkdir("was")
+        .and_then(|()| user.write("was/there", b"yours"));
+    wrote.expect("a person may write there");
     disk.mount(Path::new(AT));
     (entered, disk)
 }
@@ -187,7 +195,18 @@ impl Seen {
             Node::Folder | Node::Symlink(_) => None,
         });
         let ever = [
-            "a", "back", "d/b", "e/b", "e/c", "l", "m/4", "n/2", "n/3", "m/3", "m/5",
+            "was/there",
+            "a",
+            "back",
+            "d/b",
+            "e/b",
+            "e/c",
+            "l",
+            "m/4",
+            "n/2",
+            "n/3",
+            "m/3",
+            "m/5",
         ];
         let past = ever.map(|at| (path(at), store.history(&path(at)).expect("a history")));
         let outcome = |n| store.outcome(common::id(n)).expect("an answer");
@@ -271,16 +290,21 @@ fn check_found(seen: [&Seen; 3], traits: Traits, exchanges: bool, when: &str) {
 }
 
 fn check(faults: &Faults, traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
+    check_after(Fault::Die, faults, traits, unsynced);
+}
+
+/// The same, where the power is only cut once the story has come to its end for another reason.
+fn check_after(fault: Fault, faults: &Faults, traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
     let chapters: Vec<Seen> = (0..=STORY.len())
         .map(|count| {
             let (_entered, disk) = start(traits);
-            assert_eq!(tell(faults, &STORY[..count]), count);
+            assert_eq!(tell(faults, &STORY[..count], || true), count);
             Seen::of(&disk, faults)
         })
         .collect();
     let steps = {
         let (_entered, disk) = start(traits);
-        tell(faults, &STORY);
+        tell(faults, &STORY, || true);
         disk.steps()
     };
     assert!(steps > 400, "{steps}");
@@ -288,8 +312,18 @@ fn check(faults: &Faults, traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
     let exchanges = traits.exchange && !faults.no_copies;
     for step in 0..steps {
         let (_entered, disk) = start(traits);
-        disk.fail(step, Fault::Die);
-        let acknowledged = tell(faults, &STORY);
+        disk.fail(step, fault);
+        // A call may fail and nothing come of it, but other times; then that change is compared again.
+        let for_nothing = Cell::new(false);
+        let go_on = || {
+            let left = disk.forgive();
+            left.iter().for_each(|&fault| disk.fail(step, fault));
+            for_nothing.set(fault != Fault::Die && left.is_empty());
+            !for_nothing.get()
+        };
+        let acknowledged = tell(faults, &STORY, go_on);
+        let acknowledged = acknowledged.saturating_sub(for_nothing.get().into());
+        disk.forgive();
         disk.crash(unsynced(step));
         disk.fail(disk.steps() + step % 97, Fault::Die);
         drop(open(faults));
@@ -347,4 +381,10 @@ fn there_is_no_room_for_copies() {
     for traits in [Traits::ext4(), Traits::fat()] {
         check_by_chance(&tight, traits, 1);
     }
+}
+
+#[test]
+fn a_call_fails_and_then_the_power() {
+    let faults = Faults::default();
+    check_after(Fault::Io, &faults, Traits::ext4(), |_| Unsynced::Dropped);
 }

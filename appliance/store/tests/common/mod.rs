@@ -321,8 +321,16 @@ impl Box {
         std::fs::read_dir(staging).expect("staging").count()
     }
 
-    /// Checks that the journal says exactly what is on the disk.
+    /// How many things are about to be displaced, as the journal has it.
+    pub fn intents(&self) -> u32 {
+        let db = rusqlite::Connection::open(self.at(".raspbox/journal.db")).expect("opens");
+        db.query_row("SELECT count(*) FROM intent", [], |row| row.get(0))
+            .expect("a count")
+    }
+
+    /// Checks that the journal says exactly what is on the disk, and that nothing is left to settle.
     pub fn check_tree(&self) {
+        assert_eq!(self.intents(), 0, "intents are left");
         let mut found = BTreeMap::new();
         walk(self, "", &mut found);
         let told: BTreeMap<RelPath, Entry> = self
