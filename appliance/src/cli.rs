@@ -337,14 +337,14 @@ impl At {
                 path.display()
             );
         }
-        StateDir::open(path)
+        StateDir::open_as_its_owner(path)
     }
 
     /// Where a daemon says what it does: a service does so in memory.
     fn open_status(&self) -> anyhow::Result<StateDir> {
         let volatile = Path::new(STATUS_DIR);
         if self.state.is_none() && volatile.join(STATUS_FILE).exists() {
-            return StateDir::open(volatile.into());
+            return StateDir::open_as_its_owner(volatile.into());
         }
         self.open()
     }
@@ -430,7 +430,8 @@ fn user(at: &At, command: UserCommand) -> anyhow::Result<Exit> {
         } => {
             // Users may be made before the daemon's first start.
             let path = at.state.clone().or_else(state_default);
-            let dir = StateDir::open(path.context("no state directory: give --state DIR")?)?;
+            let dir =
+                StateDir::open_as_its_owner(path.context("no state directory: give --state DIR")?)?;
             let mut password = String::new();
             std::io::stdin()
                 .take(PASSWORD_MAX_BYTES)

@@ -16,6 +16,10 @@ pub(crate) const BLKID: &str = "/usr/sbin/blkid";
 pub(crate) const LSBLK: &str = "/usr/bin/lsblk";
 /// sfdisk(8), of fdisk.
 pub(crate) const SFDISK: &str = "/usr/sbin/sfdisk";
+/// systemctl(1), of systemd.
+pub(crate) const SYSTEMCTL: &str = "/usr/bin/systemctl";
+/// systemd-escape(1), of systemd.
+pub(crate) const SYSTEMD_ESCAPE: &str = "/usr/bin/systemd-escape";
 /// udevadm(8), of udev.
 pub(crate) const UDEVADM: &str = "/usr/bin/udevadm";
 /// e2fsck(8), of e2fsprogs; for all of ext2, ext3 and ext4.

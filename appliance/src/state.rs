@@ -1,7 +1,8 @@
 //! The state directory: a few small files, written whole or not at all, readable by us alone.
 
 use anyhow::Context;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -33,6 +34,24 @@ impl StateDir {
                 .with_context(|| format!("cannot keep {} to ourselves", path.display()))?;
         }
         Ok(StateDir(path))
+    }
+
+    /// Opens the directory of a daemon that may run as somebody else: root becomes that user, for good.
+    ///
+    /// What root wrote there the daemon could not read, and where a file is a symlink by that user's hand,
+    /// root would write elsewhere.
+    pub(crate) fn open_as_its_owner(path: PathBuf) -> anyhow::Result<StateDir> {
+        if let Ok(metadata) = fs::symlink_metadata(&path)
+            && Uid::effective().is_root()
+            && metadata.uid() != 0
+        {
+            let gid = Gid::from_raw(metadata.gid());
+            setgroups(&[gid])
+                .and_then(|()| setgid(gid))
+                .and_then(|()| setuid(Uid::from_raw(metadata.uid())))
+                .with_context(|| format!("cannot become the owner of {}", path.display()))?;
+        }
+        StateDir::open(path)
     }
 
     /// The path of a file in it.
@@ -108,5 +127,7 @@ fn private(path: &Path) -> io::Result<File> {
         .write(true)
         .truncate(true)
         .mode(0o600)
+        // Nothing here is a symlink, unless somebody wants us to write elsewhere.
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
         .open(path)
 }

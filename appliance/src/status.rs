@@ -2,7 +2,10 @@
 
 use crate::drive::report::Check;
 use crate::drive::slot::{Nothing, Serving};
+use crate::network;
+use crate::owner;
 use crate::shared::Shared;
+
 use crate::state::StateDir;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -31,6 +34,10 @@ pub(crate) struct Status {
     pub(crate) fingerprint: String,
     /// What it serves.
     pub(crate) drive: Drive,
+    /// How this machine can be reached, where somebody looks after that.
+    pub(crate) network: Option<String>,
+    /// How many things are wrong in the owner's file.
+    pub(crate) problems: usize,
     /// Whether there is neither a user nor a device that could come in.
     pub(crate) nobody_may_enter: bool,
     /// How many devices are paired.
@@ -127,6 +134,8 @@ impl Status {
             address: address.into(),
             fingerprint: shared.identity.fingerprint.clone(),
             drive: look.map_or(Drive::Silent, |look| Drive::of(shared, &look)),
+            network: network::report().map(|report| report.line),
+            problems: owner::problems().len(),
             nobody_may_enter: shared.accounts.devices().is_empty()
                 && shared.accounts.users().is_empty(),
             paired: shared.accounts.devices().len(),
@@ -204,11 +213,17 @@ impl fmt::Display for Status {
             )?;
         }
         let (paired, online) = (count(self.paired as u64, "device"), self.online.len());
-        write!(
-            f,
-            "{} | {paired}, {online} online | {}",
-            self.drive, self.address
-        )
+        let reached = self.network.as_ref().unwrap_or(&self.address);
+        let drive = &self.drive;
+        write!(f, "{drive} | {paired}, {online} online | {reached}")?;
+        match self.problems {
+            0 => Ok(()),
+            some => write!(
+                f,
+                " | {} in raspbox.toml, see 'sudo raspboxd status'",
+                count(some as u64, "problem")
+            ),
+        }
     }
 }
 

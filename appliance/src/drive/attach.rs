@@ -8,8 +8,10 @@ use crate::drive::found::{Found, Served, Verdict};
 use crate::drive::mounts::Mount;
 use crate::drive::own;
 use crate::drive::report::{Attached, Check, Other, Reports};
+use crate::programs::{SYSTEMCTL, SYSTEMD_ESCAPE, ask};
 use anyhow::{Context, bail};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::User;
 use std::fs;
@@ -82,10 +84,65 @@ impl Drives {
         tracing::info!(device, ?found, ?verdict, "a stick");
         let filesystem = match verdict {
             Verdict::Attach(filesystem) => filesystem,
-            Verdict::Leave(why) => return self.leave(device, why),
+            Verdict::Leave(why) => return self.leave(device, why, false),
+            Verdict::Wait(in_use) => {
+                let why = format!("{in_use} is in use; this one will be, once that is unplugged");
+                return self.leave(device, why, true);
+            }
             Verdict::Ignore => return Ok(format!("{device} has partitions, these count")),
         };
+        if let Err(errno) = exclusively(device) {
+            let why = format!("some program has it open ({errno}); unplug it and plug it in again");
+            return self.leave(device, why, false);
+        }
         let check = check(device, filesystem);
+        let mut drive = Attached {
+            device: device.into(),
+            label: match found.label.as_str() {
+                "" => device.into(),
+                label => label.into(),
+            },
+            filesystem: filesystem.to_string(),
+            check: check.clone(),
+            // Until all is done: the daemon sees a mount at once, and must not serve it before.
+            leaving: true,
+        };
+        self.reports.attach(&drive)?;
+        let attached = self.mount_and_own(device, filesystem, check);
+        let check = match attached {
+            Ok(Ok(check)) => check,
+            Ok(Err(errno)) => {
+                self.reports.detach()?;
+                let why =
+                    format!("its filesystem can't be mounted ({errno}); check it on a computer");
+                return self.leave(device, why, false);
+            }
+            Err(error) => {
+                self.unmount_now()?;
+                self.reports.detach()?;
+                return Err(error);
+            }
+        };
+        self.adopt(&found)?;
+        self.reports.forget(device)?;
+        drive.check = check.clone();
+        drive.leaving = false;
+        self.reports.attach(&drive)?;
+        Ok(match check {
+            Check::Clean => format!("{device} is attached"),
+            Check::Repaired => format!("{device} was repaired and is attached"),
+            Check::Failed(said) => format!("{device} is attached, but only to be read: {said}"),
+        })
+    }
+
+    /// Mounts it as its check allows, and gives its files to the daemon; what the check means now, or why
+    /// it can't be mounted at all.
+    fn mount_and_own(
+        &self,
+        device: &str,
+        filesystem: Served,
+        check: Check,
+    ) -> anyhow::Result<Result<Check, Errno>> {
         let mounted = self.mount(device, filesystem, &check);
         let (check, errno) = match (mounted, check) {
             (Ok(()), check) => (check, None),
@@ -97,8 +154,7 @@ impl Drives {
             (Err(errno), check @ Check::Failed(_)) => (check, Some(errno)),
         };
         if let Some(errno) = errno {
-            let why = format!("its filesystem can't be mounted ({errno}); check it on a computer");
-            return self.leave(device, why);
+            return Ok(Err(errno));
         }
         if filesystem == Served::Ext4 && !matches!(check, Check::Failed(_)) {
             let user = self.user()?;
@@ -108,23 +164,7 @@ impl Drives {
                 tracing::info!(changed, "files of other owners are the daemon's now");
             }
         }
-        self.adopt(&found)?;
-        self.reports.forget(device)?;
-        self.reports.attach(&Attached {
-            device: device.into(),
-            label: match found.label.as_str() {
-                "" => device.into(),
-                label => label.into(),
-            },
-            filesystem: filesystem.to_string(),
-            check: check.clone(),
-            leaving: false,
-        })?;
-        Ok(match check {
-            Check::Clean => format!("{device} is attached"),
-            Check::Repaired => format!("{device} was repaired and is attached"),
-            Check::Failed(said) => format!("{device} is attached, but only to be read: {said}"),
-        })
+        Ok(Ok(check))
     }
 
     /// Takes a drive for ours, whatever its label is, and attaches it.
@@ -142,16 +182,16 @@ impl Drives {
         self.reports.forget(device)?;
         let said = match self.reports.attached() {
             Some(drive) if drive.device == device => self.release(drive)?,
-            Some(_) | None => format!("{device} isn't attached"),
+            Some(_) | None => return Ok(format!("{device} isn't attached")),
         };
-        // Whoever waited for its place has it now.
-        if self.reports.attached().is_none() {
-            for other in self.reports.others() {
-                if Path::new(&other.device).exists() {
-                    let other = self.attach(&other.device)?;
-                    tracing::info!("{other}");
-                }
-            }
+        // Whoever waited for its place has it now: by its own unit, whose time it has for its check. Not
+        // where the system goes down.
+        let mut others = self.reports.others().into_iter();
+        let next = others.find(|other| other.waits && Path::new(&other.device).exists());
+        if let Some(next) = next
+            && !is_stopping()
+        {
+            attach_by_unit(&next.device);
         }
         Ok(said)
     }
@@ -223,6 +263,11 @@ impl Drives {
         if matches!(check, Check::Failed(_)) {
             flags |= MsFlags::MS_RDONLY;
         }
+        if filesystem != Served::Ext4 {
+            // Else a rename between two folders may survive a power cut by half: neither name is there, or
+            // both. ext4 has a journal.
+            flags |= MsFlags::MS_DIRSYNC;
+        }
         let kind = match filesystem {
             Served::Ext4 => "ext4",
             Served::Exfat => "exfat",
@@ -247,11 +292,12 @@ impl Drives {
         }))
     }
 
-    fn leave(&self, device: &str, why: String) -> anyhow::Result<String> {
+    fn leave(&self, device: &str, why: String, waits: bool) -> anyhow::Result<String> {
         let said = format!("{device}: {why}");
         self.reports.tell_of(&Other {
             device: device.into(),
             why,
+            waits,
         })?;
         Ok(said)
     }
@@ -295,6 +341,31 @@ impl Drives {
             .with_context(|| format!("cannot look for the user {name}"))?
             .with_context(|| format!("there is no user {name}; the package makes it"))
     }
+}
+
+/// Whether nobody has a device open: neither a filesystem that is mounted somewhere, perhaps where nobody
+/// sees it any more, nor another program. fsck.fat doesn't look by itself.
+fn exclusively(device: &str) -> Result<(), Errno> {
+    // open(2): O_EXCL without O_CREAT, on a block device.
+    let flags = OFlag::O_RDONLY | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    nix::fcntl::open(device, flags, nix::sys::stat::Mode::empty()).map(drop)
+}
+
+/// Has systemd attach a stick, since it isn't up to this command how long its check may take.
+fn attach_by_unit(device: &str) {
+    let template = "--template=raspbox-drive@.service";
+    let restarted = ask(SYSTEMD_ESCAPE, &["-p", template, device]).and_then(|unit| {
+        ask(SYSTEMCTL, &["--no-block", "restart", unit.out.trim()]).map(|answer| answer.said)
+    });
+    match restarted {
+        Ok(said) => tracing::info!(device, said, "the next one"),
+        Err(error) => tracing::warn!(device, error = format!("{error:#}"), "the next one waits"),
+    }
+}
+
+/// Whether the system is going down.
+fn is_stopping() -> bool {
+    ask(SYSTEMCTL, &["is-system-running"]).is_ok_and(|answer| answer.out.trim() == "stopping")
 }
 
 /// The filesystem's own mount options.

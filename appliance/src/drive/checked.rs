@@ -3,28 +3,44 @@
 use crate::drive::found::Served;
 use crate::drive::report::Check;
 use crate::programs::{Answer, FSCK_EXFAT, FSCK_EXT4, FSCK_FAT, ask};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 /// Checks it, and repairs what can be repaired without asking anybody.
 pub(crate) fn check(device: &str, filesystem: Served) -> Check {
     let (program, arguments): (_, &[&str]) = match filesystem {
         // Repairs what is safe to repair, and stops at anything else.
         Served::Ext4 => (FSCK_EXT4, &["-p", device]),
-        Served::Exfat => (FSCK_EXFAT, &["-p", device]),
+        // And keeps what no folder knows of, as FSCK0000.REC.
+        Served::Exfat => (FSCK_EXFAT, &["-p", "-s", device]),
         // It has only "ask" (which none of us can answer), "look" and this.
         Served::Fat => (FSCK_FAT, &["-a", device]),
     };
-    let check = match ask(program, arguments) {
-        Ok(answer) => judge(filesystem, &answer),
+    let dirty = filesystem == Served::Exfat && is_dirty(device);
+    let check = match ask(program, arguments).map(|answer| judge(filesystem, &answer)) {
+        // fsck.exfat says nothing of it: it wasn't unmounted.
+        Ok(Check::Clean) if dirty => Check::Repaired,
+        Ok(check) => check,
         Err(error) => Check::Failed(format!("{error:#}")),
     };
     tracing::info!(device, %filesystem, ?check, "checked");
     check
 }
 
+/// exFAT's own mark: the "VolumeDirty" bit of the "VolumeFlags" in its boot sector, which is set while
+/// it is mounted (exFAT specification, 3.1.13).
+fn is_dirty(device: &str) -> bool {
+    let mut flags = [0; 2];
+    let read = File::open(device).and_then(|device| device.read_exact_at(&mut flags, 106));
+    read.is_ok() && flags[0] & 2 != 0
+}
+
 /// What the exit code means: e2fsck(8), fsck.exfat(8), fsck.fat(8).
 fn judge(filesystem: Served, answer: &Answer) -> Check {
     let failed = || Check::Failed(answer.said.clone());
     match (filesystem, answer.code) {
+        // e2fsck says nothing else of a journal that had to be played: it wasn't unmounted.
+        (Served::Ext4, Some(0)) if answer.said.contains("recovering journal") => Check::Repaired,
         (_, Some(0)) => Check::Clean,
         // "File system errors corrected"; 2 is "and the system should be rebooted", which concerns a
         // filesystem that was mounted, and this one isn't.
@@ -60,6 +76,12 @@ mod tests {
             check(filesystem, Some(8), &failed);
             check(filesystem, None, &failed);
         }
+        let played = Answer {
+            code: Some(0),
+            out: String::new(),
+            said: "RASPBOX: recovering journal RASPBOX: clean, 12/65536 files".into(),
+        };
+        assert_eq!(judge(Served::Ext4, &played), Check::Repaired);
         check(Served::Ext4, Some(2), &Check::Repaired);
         check(Served::Fat, Some(2), &failed);
         check(Served::Exfat, Some(2), &failed);

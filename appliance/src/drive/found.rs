@@ -41,6 +41,8 @@ pub(crate) enum Verdict {
     Attach(Served),
     /// It isn't served, and this is why and what to do.
     Leave(String),
+    /// It is ours, and will be served when this one isn't any more.
+    Wait(String),
     /// Nothing to say about it.
     Ignore,
 }
@@ -116,9 +118,7 @@ impl Found {
         };
         match (is_ours, in_use) {
             (true, None) => Verdict::Attach(served),
-            (true, Some(in_use)) => Verdict::Leave(format!(
-                "{in_use} is in use; this one will be, once that is unplugged"
-            )),
+            (true, Some(in_use)) => Verdict::Wait(in_use.into()),
             (false, _) => Verdict::Leave(format!(
                 "it isn't raspbox's ({served}, {}); 'sudo raspboxd drive adopt {device}' takes it as \
                  it is, with everything on it",
@@ -209,11 +209,9 @@ mod tests {
             Err("drive adopt /dev/sda1"),
         );
         check(stick(Some(Exfat), "", ""), None, Err("no label"));
-        check(
-            stick(Some(Ext4), "RASPBOX", "x"),
-            Some("/dev/sdb1"),
-            Err("/dev/sdb1 is in use"),
-        );
+        let second =
+            stick(Some(Ext4), "RASPBOX", "x").judge("/dev/sda1", &adopted, Some("/dev/sdb1"));
+        assert_eq!(second, Verdict::Wait("/dev/sdb1".into()));
         check(
             stick(Some(Other("ntfs".into())), "RASPBOX", "x"),
             None,

@@ -19,7 +19,8 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// What is mounted at this path, as this process sees it; `None` where nothing is.
+    /// The filesystem whose top is mounted at this path, as this process sees it; `None` where there is
+    /// none.
     pub(crate) fn at(point: &Path) -> io::Result<Option<Mount>> {
         let mounts = procfs::process::Process::myself()
             .and_then(|me| me.mountinfo())
@@ -28,11 +29,15 @@ impl Mount {
     }
 }
 
-/// Of several at the same place, the last one covers the others.
+/// Of several at the same place, the last one covers the others. A folder that is bound on itself is no
+/// drive: systemd does that to the mount point, so that the daemon may write to what is mounted on it.
 fn topmost(mounts: Vec<MountInfo>, point: &Path) -> Option<Mount> {
     let mount = mounts
         .into_iter()
         .rfind(|mount| mount.mount_point == point)?;
+    if mount.root != "/" {
+        return None;
+    }
     let has = |options: &HashMap<String, Option<String>>, name| options.contains_key(name);
     Some(Mount {
         // ext4 since Linux 6.13 stays "rw" when it stops writing after an error, and says so here.
@@ -73,6 +78,9 @@ mod tests {
         check(&mount(30, "ro", "rw"), Some((30, true)));
         check(&mount(30, "rw", "ro,errors=remount-ro"), Some((30, true)));
         check(&mount(30, "rw", "rw,emergency_ro"), Some((30, true)));
+        let bound = "29 22 8:1 /srv/raspbox /srv/raspbox rw - ext4 /dev/root rw\n";
+        check(&format!("{root}{bound}"), None);
+        check(&format!("{root}{bound}{good}"), Some((30, false)));
         let covers = mount(31, "ro", "rw");
         check(&format!("{good}{covers}"), Some((31, true)));
     }

@@ -60,7 +60,11 @@ impl Owner {
             if name == c"." || name == c".." {
                 continue;
             }
-            *changed += u64::from(self.own(folder.as_fd(), name)?);
+            match self.own(folder.as_fd(), name) {
+                Ok(was_another) => *changed += u64::from(was_another),
+                // Immutable, or unreadable: the daemon says what it can't read, and serves the rest.
+                Err(error) => tracing::warn!(?name, %error, "an entry keeps its owner"),
+            }
             let is_folder = match entry.file_type() {
                 FileType::Directory => true,
                 FileType::Unknown => {

@@ -51,6 +51,9 @@ pub(crate) struct Other {
     pub(crate) device: String,
     /// Why not, and what to do, in words.
     pub(crate) why: String,
+    /// Whether it would be, if another weren't.
+    #[serde(default)]
+    pub(crate) waits: bool,
 }
 
 /// Where the reports are.
@@ -154,6 +157,7 @@ mod tests {
         let other = |device: &str| Other {
             device: device.into(),
             why: "it has no label".into(),
+            waits: false,
         };
         for device in ["/dev/sdc1", "/dev/sdb1"] {
             reports.tell_of(&other(device)).unwrap();
