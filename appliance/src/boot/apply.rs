@@ -3,7 +3,6 @@
 use crate::network::wanted::Country;
 use crate::owner::ZONES;
 use crate::root::Root;
-use crate::whole;
 use anyhow::{Context, bail};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
@@ -26,6 +25,10 @@ const MODPROBE: &str = "/run/modprobe.d/raspbox.conf";
 /// Tells the kernel the country where that module is there already (Debian's package iw).
 const IW: &str = "/usr/sbin/iw";
 
+/// What is added to the daemon's socket, which systemd opens, and what makes systemd read it.
+const SOCKET: &str = "/run/systemd/system/raspbox.socket.d/port.conf";
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
+
 /// The switches of radios, and an order to all of the kind Wi-Fi to be on: `struct rfkill_event` of
 /// linux/rfkill.h with type RFKILL_TYPE_WLAN (1) and op RFKILL_OP_CHANGE_ALL (3).
 const RFKILL: &str = "/dev/rfkill";
@@ -42,6 +45,8 @@ pub(super) enum Effect {
     TimeZone(String),
     /// Where it is, for its radio.
     Country(Country),
+    /// Where FTP listens, other than at its own port.
+    Port(u16),
     /// That its radio is to be used: Raspberry Pi OS has it off until a country is known.
     RadioOn,
 }
@@ -55,6 +60,11 @@ impl Effect {
             Effect::Country(country) => {
                 let line = format!("options cfg80211 ieee80211_regdom={country}\n");
                 super::write(root, MODPROBE, &line, 0o644)?;
+            }
+            Effect::Port(port) => {
+                // The empty one takes away what the unit itself says (systemd.socket(5)).
+                let text = format!("[Socket]\nListenStream=\nListenStream=0.0.0.0:{port}\n");
+                super::write(root, SOCKET, &text, 0o644)?;
             }
             Effect::Clock(_) | Effect::Name(_) | Effect::RadioOn => {}
         }
@@ -72,7 +82,8 @@ impl Effect {
                 nix::unistd::sethostname(name).context("cannot set the machine's name")
             }
             Effect::TimeZone(_) => Ok(()),
-            Effect::Country(country) => tell_radio(*country),
+            Effect::Country(country) => run(IW, &["reg", "set", &country.to_string()]),
+            Effect::Port(_) => run(SYSTEMCTL, &["daemon-reload"]),
             // No such device where there is no radio.
             Effect::RadioOn => match fs::write(RFKILL, RFKILL_WIFI_ON) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -94,6 +105,7 @@ impl fmt::Display for Effect {
             Effect::Name(name) => write!(f, "name {name}"),
             Effect::TimeZone(zone) => write!(f, "timezone {zone}"),
             Effect::Country(country) => write!(f, "country {country}"),
+            Effect::Port(port) => write!(f, "port {port}"),
             Effect::RadioOn => f.write_str("radio on"),
         }
     }
@@ -133,18 +145,22 @@ fn set_time_zone(root: &Root, zone: &str) -> anyhow::Result<()> {
     replace().with_context(|| format!("cannot set the time zone {zone}"))
 }
 
-fn tell_radio(country: Country) -> anyhow::Result<()> {
-    if whole::read(Path::new(IW), 1)?.is_none() {
-        return Ok(());
-    }
-    let output = Command::new(IW)
-        .args(["reg", "set", &country.to_string()])
+/// Runs a program where there is one.
+fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let command = format!("{program} {}", arguments.join(" "));
+    let output = match Command::new(program)
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot start {IW}"))?;
+    {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("cannot start {command}"))?,
+    };
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{IW} cannot set the country of the Wi-Fi: {}", said.trim());
+        bail!(
+            "{command}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

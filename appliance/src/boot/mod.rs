@@ -12,10 +12,11 @@ mod take_in;
 pub(crate) mod told;
 
 use crate::clock;
+use crate::network;
 use crate::network::files::create_files;
 use crate::network::wanted::{Key, Wanted};
 use crate::owner::file::{File, Problem};
-use crate::owner::settings::{self, Settings};
+use crate::owner::settings::{self, PORT_DEFAULT, Settings};
 use crate::owner::{NAMES, ZONES};
 use crate::root::Root;
 use crate::whole;
@@ -24,7 +25,7 @@ use apply::Effect;
 use remembered::Remembered;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use told::Told;
 
@@ -40,6 +41,9 @@ const STATE: &str = "/var/lib/raspbox";
 /// The daemon's configuration, for `raspboxd serve --config`.
 const DAEMON_FILE: &str = "/run/raspbox/daemon.toml";
 
+/// What the owner's file said last, without what was taken out of it.
+const COPY: &str = "/var/lib/raspbox-boot/raspbox.toml";
+
 /// The largest file that is looked at, and one byte.
 const OWNERS_MAX_BYTES: u64 = (64 << 10) + 1;
 
@@ -47,7 +51,9 @@ const OWNERS_MAX_BYTES: u64 = (64 << 10) + 1;
 struct Found {
     path: PathBuf,
     name: &'static str,
-    file: File,
+    bytes: Vec<u8>,
+    /// Whether the card can be read, and so can have a page.
+    has_card: bool,
 }
 
 /// Does it all, and tells of it.
@@ -83,10 +89,16 @@ pub(crate) fn boot(root: &Root) -> Told {
 /// Does what the file says.
 fn heed(root: &Root, found: &Found, problems: &mut Vec<String>) -> Told {
     let zones = Some(root.at(ZONES)).filter(|zones| zones.is_dir());
-    let read = std::panic::catch_unwind(|| settings::read(&found.file, zones.as_deref()));
-    let (settings, wrong) = read.unwrap_or_else(|_| {
+    let understand = |bytes: &[u8]| {
+        let file = File::parse(bytes.to_vec());
+        let (settings, wrong) = settings::read(&file, zones.as_deref());
+        (file, settings, wrong)
+    };
+    let understood = std::panic::catch_unwind(|| understand(&found.bytes));
+    let (file, settings, wrong) = understood.unwrap_or_else(|_| {
+        let (file, settings, _) = understand(&[]);
         let what = "nothing of it counts, by a mistake in raspboxd".into();
-        (Settings::default(), vec![Problem { line: None, what }])
+        (file, settings, vec![Problem { line: None, what }])
     });
     problems.extend(wrong.iter().map(|problem| problem.after(&found.name)));
     let mut note = |result: anyhow::Result<()>| {
@@ -105,7 +117,7 @@ fn heed(root: &Root, found: &Found, problems: &mut Vec<String>) -> Told {
     let taken = take_in::take_in(
         root,
         &found.path,
-        &found.file,
+        &file,
         &settings,
         &mut remembered,
         &|_| Ok(()),
@@ -113,18 +125,25 @@ fn heed(root: &Root, found: &Found, problems: &mut Vec<String>) -> Told {
     for problem in taken {
         note(Err(problem));
     }
+    note(keep_copy(root, &found.path));
     let (wanted, wrong) = wanted(&settings, &remembered);
     note(match wrong {
         Some(problem) => Err(anyhow::anyhow!(problem.after(&found.name))),
         None => Ok(()),
     });
-    for file in create_files(&wanted, &settings.name) {
+    let files = create_files(&wanted, &settings.name);
+    note(remove_others(root, &files));
+    for file in files {
         note(write(root, &file.path, &file.content, 0o600));
     }
     for effect in effects(&settings, &wanted) {
         note(effect.perform(root));
     }
-    Told::of(found.name, &settings, &wanted, &remembered)
+    let mut told = Told::of(found.name, &settings, &wanted, &remembered);
+    if !found.has_card {
+        told.page = None;
+    }
+    told
 }
 
 /// What the network shall be, with what is remembered of it.
@@ -166,6 +185,9 @@ fn effects(settings: &Settings, wanted: &Wanted) -> Vec<Effect> {
         Effect::Name(settings.name.clone()),
         Effect::TimeZone(settings.timezone.clone()),
     ];
+    if settings.port != PORT_DEFAULT {
+        effects.push(Effect::Port(settings.port));
+    }
     if let Some(wifi) = &wanted.wifi {
         effects.extend(wifi.country.map(Effect::Country));
         effects.push(Effect::RadioOn);
@@ -173,7 +195,8 @@ fn effects(settings: &Settings, wanted: &Wanted) -> Vec<Effect> {
     effects
 }
 
-/// The owner's file, by whichever name it has, and what is wrong with that.
+/// The owner's file, by whichever name it has, and what is wrong with that; `None` on a machine that never
+/// had one.
 fn find(root: &Root) -> (Option<Found>, Vec<String>) {
     let mut problems = Vec::new();
     let mut found: Option<Found> = None;
@@ -186,14 +209,81 @@ fn find(root: &Root) -> (Option<Found>, Vec<String>) {
                 NAMES[0]
             )),
             Ok(Some(bytes)) => {
-                let file = std::panic::catch_unwind(|| File::parse(bytes.clone()))
-                    .unwrap_or_else(|_| File::parse(Vec::new()));
-                found = Some(Found { path, name, file });
+                found = Some(Found {
+                    path,
+                    name,
+                    bytes,
+                    has_card: true,
+                });
             }
             Err(error) => problems.push(format!("cannot read {name}: {error}")),
         }
     }
-    (found, problems)
+    if found.is_some() {
+        return (found, problems);
+    }
+    let copy = whole::read(&root.at(COPY), OWNERS_MAX_BYTES).ok().flatten();
+    let can_read_card = problems.is_empty() && root.at(CARD).join(told::PAGE).exists();
+    let bytes = match copy {
+        // Its owner has taken it away, or it never had one.
+        Some(_) | None if can_read_card => {
+            problems.push(format!("there is no {}, so the defaults count", NAMES[0]));
+            Vec::new()
+        }
+        // The address that everybody knows, and the Wi-Fi, shall not depend on an old card's FAT.
+        Some(copy) => {
+            problems.push(format!(
+                "{} can't be read, so what it said last counts",
+                NAMES[0]
+            ));
+            copy
+        }
+        None if problems.is_empty() => return (None, problems),
+        None => Vec::new(),
+    };
+    let (path, name) = (root.at(COPY), NAMES[0]);
+    let found = Found {
+        path,
+        name,
+        bytes,
+        // Else the page would lie where the card is to be mounted.
+        has_card: can_read_card,
+    };
+    (Some(found), problems)
+}
+
+/// Keeps what the file says, for when it can't be read.
+fn keep_copy(root: &Root, path: &Path) -> anyhow::Result<()> {
+    let keep = || -> std::io::Result<()> {
+        match whole::read(path, OWNERS_MAX_BYTES)? {
+            Some(bytes) if path != root.at(COPY) => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(root.at(remembered::FOLDER))?;
+                whole::write_changed(&root.at(COPY), &bytes, 0o600)
+            }
+            Some(_) | None => Ok(()),
+        }
+    };
+    keep().with_context(|| format!("cannot write {COPY}"))
+}
+
+/// Removes profiles of an earlier run in the same boot.
+fn remove_others(root: &Root, files: &[network::files::File]) -> anyhow::Result<()> {
+    let is_made = |path: &Path| files.iter().any(|file| root.at(&file.path) == path);
+    let Ok(entries) = fs::read_dir(root.at(network::files::PROFILES)) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let entry = entry?;
+        let is_ours = entry.file_name().to_string_lossy().starts_with("raspbox-");
+        if is_ours && !is_made(&entry.path()) {
+            fs::remove_file(entry.path())
+                .with_context(|| format!("cannot remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn set_clock(root: &Root) -> anyhow::Result<()> {
@@ -228,7 +318,7 @@ fn make_folder(root: &Root, path: &str) -> anyhow::Result<()> {
 }
 
 /// Removes a file, if it is there; durably.
-fn remove(path: &std::path::Path) -> std::io::Result<()> {
+fn remove(path: &Path) -> std::io::Result<()> {
     match fs::remove_file(path) {
         Ok(()) => fs::File::open(path.parent().expect("a file is in a folder"))?.sync_all(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

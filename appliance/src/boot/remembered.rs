@@ -10,7 +10,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 
 /// Where it is; nobody else gets into it.
-const FOLDER: &str = "/var/lib/raspbox-boot";
+pub(super) const FOLDER: &str = "/var/lib/raspbox-boot";
 const FILE: &str = "/var/lib/raspbox-boot/remembered.toml";
 
 const FILE_MAX_BYTES: u64 = 4 << 10;

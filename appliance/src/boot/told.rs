@@ -18,7 +18,7 @@ const FILE: &str = "boot.json";
 const FILE_MAX_BYTES: u64 = 256 << 10;
 
 /// The page's name.
-const PAGE: &str = "raspbox-status.txt";
+pub(super) const PAGE: &str = "raspbox-status.txt";
 
 /// What came of a boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub(crate) struct Told {
     /// The address that was wanted.
     #[serde(default)]
     pub(crate) fixed: Option<Fixed>,
-    /// What goes on the page; `None` where there is no owner's file.
+    /// What goes on the page; `None` where there is no card to put it on.
     pub(crate) page: Option<Page>,
 }
 
@@ -129,8 +129,6 @@ impl Told {
                 return Ok(());
             }
             Some(page) => page.text(&self.problems, network),
-            // Where there was a page, there was an owner's file; no other machine gets one.
-            None if path.exists() => NO_FILE.to_owned(),
             None => return Ok(()),
         };
         // As the editors of all systems show it.
@@ -143,10 +141,6 @@ impl Told {
 /// Headings of the page.
 const NETWORK: &str = "NETWORK";
 const HOW: &str = "HOW TO GO ON";
-
-const NO_FILE: &str = "raspbox: there was no raspbox.toml beside this file at the last start.\n\n\
-    Everything is as it is by default, and the password stays as it was. The file that explains all\n\
-    settings comes with raspbox, and is in every image of it.\n";
 
 impl Page {
     /// Whether a page says the same, whatever it says of the network.
@@ -257,12 +251,6 @@ mod tests {
         let before = written();
         told().write_page(&root, Some(&report)).unwrap();
         assert_eq!(written(), before);
-        Told::default().write_page(&root, None).unwrap();
-        assert!(
-            std::fs::read_to_string(&path)
-                .unwrap()
-                .contains("there was no raspbox.toml")
-        );
     }
 
     #[test]

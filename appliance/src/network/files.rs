@@ -18,6 +18,9 @@ use std::fmt::Write;
 /// Where NetworkManager looks for files that don't outlive a boot.
 const FOLDER: &str = "/run/NetworkManager";
 
+/// Where it looks for profiles in there.
+pub(crate) const PROFILES: &str = "/run/NetworkManager/system-connections";
+
 /// How long others are asked whether they have our address; the first tries of the kernel's own ARP
 /// take as long.
 const CONFLICT_WAIT_MS: u32 = 3000;
@@ -187,7 +190,7 @@ fn profile(link: Link, way: Way, wanted: &Wanted, wifi: Option<&Wifi>, host: &st
     put("[ipv6]");
     put("method=auto");
     File {
-        path: format!("{FOLDER}/system-connections/{name}.nmconnection"),
+        path: format!("{PROFILES}/{name}.nmconnection"),
         content: text,
     }
 }

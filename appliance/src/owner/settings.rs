@@ -28,7 +28,7 @@ const NAME_DEFAULT: &str = "raspbox";
 const TIMEZONE_DEFAULT: &str = "UTC";
 
 /// FTP's own.
-const PORT_DEFAULT: u16 = 21;
+pub(crate) const PORT_DEFAULT: u16 = 21;
 
 /// The password that keeps strangers in the same network out, in characters.
 const PASSWORD_MIN_CHARS: usize = 8;

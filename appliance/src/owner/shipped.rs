@@ -50,6 +50,16 @@ mod tests {
                 ),
             }
         }
+        let man = include_str!("../../man/raspbox.toml.5");
+        let in_man: Vec<&str> = man
+            .lines()
+            .filter_map(|line| line.strip_prefix(".It Cm "))
+            .flat_map(|line| line.split(" , "))
+            .collect();
+        for key in &said {
+            let last = key.rsplit('.').next().unwrap();
+            assert!(in_man.contains(&last), "{key} isn't in the manual");
+        }
         for key in all_keys() {
             assert!(said.contains(&key), "{key} isn't explained");
         }

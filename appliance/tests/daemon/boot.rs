@@ -94,6 +94,7 @@ fn what_the_owner_says_goes_to_whom_it_concerns() {
         [
             "name attic",
             "timezone Europe/Berlin",
+            "port 2121",
             "country DE",
             "radio on"
         ]
@@ -107,6 +108,11 @@ fn what_the_owner_says_goes_to_whom_it_concerns() {
     assert!(
         daemon.contains("listen = \"0.0.0.0:2121\"\n[versions]\nall_days = 7\n"),
         "{daemon}"
+    );
+    let socket = system.text("/run/systemd/system/raspbox.socket.d/port.conf");
+    assert!(
+        socket.ends_with("\nListenStream=\nListenStream=0.0.0.0:2121\n"),
+        "{socket}"
     );
     let users = system.text("/var/lib/raspbox/users.toml");
     assert!(
@@ -323,4 +329,77 @@ fn what_came_of_the_network_is_told() {
     // It stands until there is more to say: each write is one to the card.
     system.boot();
     assert!(system.text(page).contains(line.trim_end()));
+}
+
+#[test]
+fn what_was_said_last_counts_where_the_card_cannot_be_read() {
+    let owners =
+        "address = '192.168.1.50/24'\nreset = true\n[wifi]\nssid = 'x'\npassword = '12345678'\n";
+    let system = System::with(owners);
+    system.boot();
+    let network = system.files("/run/NetworkManager");
+    let again = |problem: &str| {
+        fs::remove_dir_all(system.at("/run")).unwrap();
+        system.put("/var/lib/raspbox/devices.toml", "");
+        system.boot();
+        assert!(
+            system.problems()[0].starts_with(problem),
+            "{:?}",
+            system.problems()
+        );
+        assert_eq!(system.problems().len(), 1);
+        assert!(
+            system.at("/var/lib/raspbox/devices.toml").exists(),
+            "it isn't reset again"
+        );
+        system.files("/run/NetworkManager")
+    };
+    // A file that can't be read: here, since it is none.
+    fs::remove_file(system.at("/boot/firmware/raspbox.toml")).unwrap();
+    fs::create_dir(system.at("/boot/firmware/raspbox.toml")).unwrap();
+    fs::remove_dir_all(system.at("/run")).unwrap();
+    system.boot();
+    assert_eq!(system.files("/run/NetworkManager"), network);
+    assert_eq!(system.problems().len(), 2, "why, and what counts");
+    fs::remove_dir(system.at("/boot/firmware/raspbox.toml")).unwrap();
+    // It was taken away.
+    let left = again("there is no raspbox.toml, so the defaults count");
+    assert_eq!(left.len(), 3, "by cable: from the router, and alone");
+    assert!(
+        system
+            .text("/boot/firmware/raspbox-status.txt")
+            .contains("there is no raspbox.toml")
+    );
+    // The card is not mounted.
+    fs::remove_dir_all(system.at("/boot/firmware")).unwrap();
+    fs::create_dir(system.at("/boot/firmware")).unwrap();
+    assert_eq!(
+        again("raspbox.toml can't be read, so what it said last counts"),
+        network
+    );
+    assert_eq!(
+        system.files("/boot").len(),
+        0,
+        "no page where the card is to be mounted"
+    );
+}
+
+#[test]
+fn what_is_not_wanted_any_more_goes() {
+    let system = System::with("address = '192.168.1.50/24'\n[wifi]\nssid = 'x'\nopen = true\n");
+    system.boot();
+    system.put(
+        "/run/NetworkManager/system-connections/mine.nmconnection",
+        "",
+    );
+    assert_eq!(
+        system.files("/run/NetworkManager/system-connections").len(),
+        7
+    );
+    system.put("/boot/firmware/raspbox.toml", "");
+    system.boot();
+    assert_eq!(
+        system.files("/run/NetworkManager/system-connections").len(),
+        3
+    );
 }
