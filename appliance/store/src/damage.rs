@@ -89,6 +89,15 @@ fn has(db: &Connection, key: &str, digest: &Digest) -> rusqlite::Result<bool> {
         .exists(params![key, digest.as_bytes().as_slice()])
 }
 
+/// Whether some file has this content now and isn't known to be damaged.
+pub(crate) fn has_good_copy(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM entry WHERE digest = ?1 AND NOT EXISTS \
+               (SELECT 1 FROM damaged WHERE damaged.path = entry.path AND damaged.digest = ?1) \
+               LIMIT 1";
+    db.prepare_cached(sql)?
+        .exists([digest.as_bytes().as_slice()])
+}
+
 /// A good content stands at a path, or is kept (`None`), again.
 pub(crate) fn unmark(tx: &Tx<'_>, at: Option<&RelPath>, digest: &Digest) -> rusqlite::Result<bool> {
     let key = at.map_or_else(|| KEPT.to_owned(), key);

@@ -154,7 +154,7 @@ impl Inner {
         }
         // Only now, since it costs a look at the drive for each.
         for (old, span) in versions.iter().zip(&mut spans) {
-            span.good = self.has_content(db, old)?;
+            span.good = self.is_good(db, old)?;
         }
         let mut kept = decide(&spans).into_iter();
         versions.retain(|_| !kept.next().expect("one for each"));
@@ -320,19 +320,19 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether it is the newest version that can be had of a file that stands there.
+    /// Whether it is the newest version that can be had as good of a file that stands there.
     fn is_last_good(&self, db: &Connection, old: &Old) -> Result<bool, StoreError> {
         let Some(key) = old.key.as_ref().filter(|_| old.digest.is_some()) else {
             return Ok(false);
         };
-        if !stands(db, &journal::path(key)?)? {
+        if !stands(db, &journal::path(key)?)? || !self.is_good(db, old)? {
             return Ok(false);
         }
         for other in of_path(db, key)?.into_iter().rev() {
             if other.id <= old.id {
                 break;
             }
-            if other.digest.is_some() && self.has_content(db, &other)? {
+            if other.digest.is_some() && self.is_good(db, &other)? {
                 return Ok(false);
             }
         }
@@ -347,11 +347,13 @@ impl Inner {
         kept.map_err(|e| StoreError::io(digest, e))
     }
 
-    fn has_content(&self, db: &Connection, old: &Old) -> Result<bool, StoreError> {
-        match old.digest {
-            Some(digest) => Ok(self.is_kept(old)? || history::has_copy(db, &digest)?),
-            None => Ok(true),
-        }
+    /// Whether its content can be had, and isn't known to have rotted.
+    fn is_good(&self, db: &Connection, old: &Old) -> Result<bool, StoreError> {
+        let Some(digest) = old.digest else {
+            return Ok(true);
+        };
+        let kept = self.is_kept(old)? && !damage::is_kept_marked(db, &digest)?;
+        Ok(kept || damage::has_good_copy(db, &digest)?)
     }
 }
 

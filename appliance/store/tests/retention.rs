@@ -369,6 +369,83 @@ fn where_the_drive_is_full_the_oldest_go_first_and_the_last_good_ones_last() {
     my.check_tree();
 }
 
+/// Lets a kept content rot, and has that found.
+fn rot_version(my: &Box, content: &str) {
+    let name = Digest::of(content.as_bytes()).to_string();
+    let kept = my.at(&format!(".raspbox/versions/{}/{name}", &name[..2]));
+    std::fs::write(kept, content.replace('2', "?")).expect("rots");
+    assert_eq!(common::scrub(my).damaged, 1);
+}
+
+#[test]
+fn a_version_that_rotted_is_not_the_last_good_one() {
+    let (first, second) = ("1".repeat(100), "2".repeat(100));
+    let mut my = Box::new();
+    for content in [&*first, &*second, "now"] {
+        my.put("a", content).expect("put");
+    }
+    rot_version(&my, &second);
+    my.open_with(Faults {
+        drive_bytes: Some(303),
+        ..Faults::default()
+    })
+    .expect("opens");
+    assert!(upload(&my, "new", 120));
+    assert!(my.keeps("a", &first), "the good one stays");
+    let kept = my.versions();
+    let second = Digest::of(second.as_bytes());
+    assert!(
+        !kept.contains(&(Some("a".into()), Some(second))),
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn nor_does_it_let_the_good_one_grow_too_old() {
+    let timed = Timed::new();
+    let second = "2".repeat(100);
+    for content in ["first", &second, "now"] {
+        timed.put("a", content);
+        timed.wait(HOUR_NS);
+    }
+    rot_version(&timed.my, &second);
+    timed.wait(400 * DAY_NS);
+    let store = timed.my.store();
+    let thinned = store.thin(&Policy::default(), LONG, &mut || true);
+    assert_eq!(thinned.expect("thinned").versions, 1);
+    assert_eq!(timed.versions("a"), ["first"]);
+}
+
+#[test]
+fn a_file_that_rotted_is_no_good_copy_of_a_version() {
+    let (first, second) = ("1".repeat(100), "2".repeat(100));
+    let mut my = Box::new();
+    my.put("a", &first).expect("put");
+    // It is a version of `a`, and where it went it rots.
+    my.put("b", &second).expect("put");
+    my.store()
+        .rename(&path("b"), &path("a"), &by())
+        .expect("mv");
+    my.store()
+        .rename(&path("a"), &path("c"), &by())
+        .expect("mv");
+    my.put("a", "now").expect("put");
+    my.store()
+        .set_mtime(&path("c"), LONG_AGO, &by())
+        .expect("its time");
+    common::rot(&my, "c", &"?".repeat(100));
+    assert_eq!(common::scrub(&my).damaged, 1);
+    my.open_with(Faults {
+        drive_bytes: Some(310),
+        ..Faults::default()
+    })
+    .expect("opens");
+    my.put("d", &"3".repeat(50)).expect("put");
+    my.store().delete_file(&path("d"), &by()).expect("delete");
+    assert!(upload(&my, "new", 100));
+    assert!(my.keeps("a", &first), "there is no other good one");
+}
+
 #[test]
 fn a_content_goes_with_the_last_that_needs_it() {
     let mut my = Box::new();

@@ -6,7 +6,7 @@ use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
-use raspbox_store::{By, FeedError, OpenError, Options, Store, StoreError};
+use raspbox_store::{By, FeedError, OpenError, Options, Step, Store, StoreError, Tally};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
@@ -339,6 +339,50 @@ impl Box {
             .map(|(path, (entry, _))| (path, entry))
             .collect();
         assert_eq!(told, found, "journal (left) and disk");
+    }
+}
+
+/// Lets a file rot: its bytes become others, and to the journal it looks as it did. (A write changes
+/// the ctime, and nothing can set that back; so the journal is made to know the new one.)
+pub fn rot(my: &Box, at: &str, content: &str) {
+    let disk = my.at(at);
+    let before = std::fs::metadata(&disk).expect("there");
+    assert_eq!(before.len(), content.len() as u64, "it looks the same");
+    std::fs::write(&disk, content).expect("rots");
+    let written = std::fs::File::options()
+        .write(true)
+        .open(&disk)
+        .expect("open");
+    written
+        .set_modified(before.modified().expect("a time"))
+        .expect("its time");
+    know(my, at);
+}
+
+/// Makes the journal know what a file looks like now.
+pub fn know(my: &Box, at: &str) {
+    use std::os::unix::fs::MetadataExt;
+    let now = std::fs::metadata(my.at(at)).expect("there");
+    let ctime = now.ctime() * 1_000_000_000 + now.ctime_nsec();
+    let db = rusqlite::Connection::open(my.at(".raspbox/journal.db")).expect("opens");
+    let changed = db
+        .execute(
+            "UPDATE entry SET ctime_ns = ? WHERE path = ?",
+            rusqlite::params![ctime, at.replace('/', "\u{1}")],
+        )
+        .expect("updated");
+    assert_eq!(changed, 1);
+}
+
+/// A whole pass, in one go.
+pub fn scrub(my: &Box) -> Tally {
+    let mut pass = my.store().scrub().expect("a pass");
+    loop {
+        match pass.next(&mut |_| true).expect("a step") {
+            Step::More => {}
+            Step::Over(tally) => return tally,
+            Step::Stopped => panic!("nobody stopped it"),
+        }
     }
 }
 
