@@ -198,17 +198,15 @@ impl Store {
     }
 
     /// The same, beginning with the first `keep_bytes` of what stands at `path` (for REST and APPE).
-    /// An absent file counts as empty; [`StoreError::Range`] where the file is shorter.
+    /// An absent file counts as empty.
+    ///
+    /// # Errors
+    /// [`StoreError::Range`] where the file is shorter, [`StoreError::Damaged`] where it rotted: what
+    /// begins with it would be a new content, and nobody would know.
     pub fn stage_from(&self, path: &RelPath, keep_bytes: u64) -> Result<Staged, StoreError> {
         let mut staged = self.stage()?;
-        let kept = match self.read(path) {
-            Ok(mut file) => staged
-                .append(&mut file, keep_bytes)
-                .map_err(|e| StoreError::io(path, e))?,
-            Err(StoreError::NotFound(_)) => 0,
-            Err(error) => return Err(error),
-        };
-        if kept == keep_bytes {
+        let kept_bytes = read::stage_from(&self.0, path, keep_bytes, &mut staged)?;
+        if kept_bytes == keep_bytes {
             Ok(staged)
         } else {
             Err(StoreError::Range(path.clone()))

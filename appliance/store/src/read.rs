@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::model::{Listed, Stat};
 use crate::rows::{self, Row};
-use crate::staging::{digest_of, folder_name};
+use crate::staging::{Staged, digest_of, folder_name, hash_rest};
 use raspbox_beneath::{File, unreadable};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::want::Want;
@@ -223,6 +223,50 @@ impl Inner {
                 matches!(row, Some(Row { entry: Entry::File(file), .. }) if file.executable);
         }
         Ok(())
+    }
+}
+
+/// Appends the first `keep_bytes` of what stands at a path to a staged file, fewer where it is shorter.
+/// Returns how many.
+///
+/// The whole file is read, since its hash is that of the whole.
+pub(crate) fn stage_from(
+    store: &Inner,
+    path: &RelPath,
+    keep_bytes: u64,
+    staged: &mut Staged,
+) -> Result<u64, StoreError> {
+    let trouble = |e| StoreError::io(path, e);
+    let mut file = match store.read(path) {
+        Ok(file) => file,
+        Err(StoreError::NotFound(_)) => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let before = Look::of(&file).map_err(trouble)?;
+    let row = store.row(path)?;
+    let Some(row) = row.filter(|row| row.fits_now(&before, &store.disk)) else {
+        return staged.append(&mut file, keep_bytes).map_err(trouble);
+    };
+    store.snapshot(|db| damage::check(db, path, &row))?;
+    let read = staged.append(&mut file, keep_bytes).and_then(|kept_bytes| {
+        let mut hasher = staged.hasher();
+        hash_rest(&mut file, &mut hasher)?;
+        Ok((kept_bytes, hasher.digest()))
+    });
+    let (kept_bytes, found) = match read {
+        Ok((kept_bytes, found)) => (kept_bytes, Some(found)),
+        Err(error) if unreadable(&error) => (0, None),
+        Err(error) => return Err(trouble(error)),
+    };
+    let check = Check {
+        path,
+        row: &row,
+        before,
+    };
+    match check.check(store, &file, found)? {
+        Checked::Good => Ok(kept_bytes),
+        Checked::Damaged => Err(StoreError::Damaged(path.clone())),
+        Checked::Changed => Err(StoreError::Changed(path.clone())),
     }
 }
 

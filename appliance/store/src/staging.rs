@@ -168,6 +168,11 @@ impl Staged {
         Ok(keep_bytes - left)
     }
 
+    /// Hashes what was written, to go on with what follows it elsewhere.
+    pub(crate) fn hasher(&self) -> Hasher {
+        self.hasher.clone()
+    }
+
     /// Ends the writing; the file is left open for whoever makes it durable.
     pub(crate) fn finish(mut self) -> (Ready, File) {
         let file = self.file.take().expect("it is taken here only");
@@ -238,10 +243,16 @@ pub(crate) fn set_executable(file: &File, on: bool) -> io::Result<()> {
 /// The hash of a file's content from its beginning.
 pub(crate) fn digest_of(file: &mut File) -> io::Result<(Digest, u64)> {
     let mut hasher = Hasher::new();
+    hash_rest(file, &mut hasher)?;
+    Ok((hasher.digest(), hasher.len_bytes()))
+}
+
+/// Hashes a file from where it is read next to its end.
+pub(crate) fn hash_rest(file: &mut File, hasher: &mut Hasher) -> io::Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok((hasher.digest(), hasher.len_bytes())),
+            0 => return Ok(()),
             count => hasher.update(&piece[..count]),
         }
     }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Box, Faults, LONG_AGO, by, delete, file, mv, path, put};
+use common::{Box, Faults, LONG_AGO, by, delete, file, know, mv, path, put, rot, scrub};
 use raspbox_protocol::commit::{Expect, Outcome, Refusal};
 use raspbox_protocol::damage::{Damage, Place};
 use raspbox_protocol::want::Want;
@@ -12,54 +12,11 @@ use raspbox_store::{Step, StoreError, Tally};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
-/// Lets a file rot: its bytes become others, and to the journal it looks as it did. (A write changes
-/// the ctime, and nothing can set that back; so the journal is made to know the new one.)
-fn rot(my: &Box, at: &str, content: &str) {
-    let disk = my.at(at);
-    let before = std::fs::metadata(&disk).expect("there");
-    assert_eq!(before.len(), content.len() as u64, "it looks the same");
-    std::fs::write(&disk, content).expect("rots");
-    let written = std::fs::File::options()
-        .write(true)
-        .open(&disk)
-        .expect("open");
-    written
-        .set_modified(before.modified().expect("a time"))
-        .expect("its time");
-    know(my, at);
-}
-
-/// Makes the journal know what a file looks like now.
-fn know(my: &Box, at: &str) {
-    let now = std::fs::metadata(my.at(at)).expect("there");
-    let ctime = now.ctime() * 1_000_000_000 + now.ctime_nsec();
-    let db = rusqlite::Connection::open(my.at(".raspbox/journal.db")).expect("opens");
-    let changed = db
-        .execute(
-            "UPDATE entry SET ctime_ns = ? WHERE path = ?",
-            rusqlite::params![ctime, at.replace('/', "\u{1}")],
-        )
-        .expect("updated");
-    assert_eq!(changed, 1);
-}
-
 fn rot_version(my: &Box, good: &str, content: &str) {
     let name = Digest::of(good.as_bytes()).to_string();
     let kept = my.at(&format!(".raspbox/versions/{}/{name}", &name[..2]));
     assert!(kept.exists());
     std::fs::write(kept, content).expect("rots");
-}
-
-/// A whole pass, in one go.
-fn scrub(my: &Box) -> Tally {
-    let mut pass = my.store().scrub().expect("a pass");
-    loop {
-        match pass.next(&mut |_| true).expect("a step") {
-            Step::More => {}
-            Step::Over(tally) => return tally,
-            Step::Stopped => panic!("nobody stopped it"),
-        }
-    }
 }
 
 /// What is known to be damaged, in words: the path, or the hash's content of a kept one.
@@ -236,6 +193,33 @@ fn what_is_damaged_is_not_handed_out_as_good() {
         my.store().digest(&path("a")).expect("a hash"),
         of("evil content")
     );
+}
+
+/// What is staged on top of a damaged content would be a good one to everybody.
+#[test]
+fn nothing_is_appended_to_what_is_damaged() {
+    for known in [false, true] {
+        for keep_bytes in [0, 1, 4, 12] {
+            let my = with_file("a", "good content");
+            rot(&my, "a", "good c?ntent");
+            if known {
+                scrub(&my);
+            }
+            let refused = my.store().stage_from(&path("a"), keep_bytes);
+            assert!(
+                matches!(refused, Err(StoreError::Damaged(_))),
+                "{refused:?}"
+            );
+            assert_eq!(my.store().count_damages().expect("counts"), (1, 0));
+            assert_eq!(my.staged(), 0);
+        }
+    }
+    let my = with_file("a", "good content");
+    let staged = my.store().stage_from(&path("a"), 4).expect("good");
+    assert_eq!(staged.digest(), of("good"));
+    std::fs::write(my.at("a"), "changed by other means").expect("write");
+    let staged = my.store().stage_from(&path("a"), 7).expect("an edit");
+    assert_eq!(staged.digest(), of("changed"));
 }
 
 #[test]
