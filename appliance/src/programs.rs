@@ -16,6 +16,10 @@ pub(crate) const BLKID: &str = "/usr/sbin/blkid";
 pub(crate) const LSBLK: &str = "/usr/bin/lsblk";
 /// sfdisk(8), of fdisk.
 pub(crate) const SFDISK: &str = "/usr/sbin/sfdisk";
+/// iw(8), of iw.
+pub(crate) const IW: &str = "/usr/sbin/iw";
+/// nmcli(1), of network-manager.
+pub(crate) const NMCLI: &str = "/usr/bin/nmcli";
 /// systemctl(1), of systemd.
 pub(crate) const SYSTEMCTL: &str = "/usr/bin/systemctl";
 /// systemd-escape(1), of systemd.

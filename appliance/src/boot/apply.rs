@@ -2,8 +2,9 @@
 
 use crate::network::wanted::Country;
 use crate::owner::ZONES;
+use crate::programs::{self, IW, SYSTEMCTL};
 use crate::root::Root;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use std::fmt;
@@ -11,7 +12,6 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where the system looks for its time zone (localtime(5)), and where a system that can't be written to
@@ -22,12 +22,11 @@ const LOCALTIME_RUN: &str = "/run/raspbox/localtime";
 /// Read by modprobe(8) when the radio's module is loaded.
 const MODPROBE: &str = "/run/modprobe.d/raspbox.conf";
 
-/// Tells the kernel the country where that module is there already (Debian's package iw).
-const IW: &str = "/usr/sbin/iw";
+/// The module, once it is loaded; then iw has to tell it.
+const RADIO_MODULE: &str = "/sys/module/cfg80211";
 
-/// What is added to the daemon's socket, which systemd opens, and what makes systemd read it.
+/// What is added to the daemon's socket, which systemd opens.
 const SOCKET: &str = "/run/systemd/system/raspbox.socket.d/port.conf";
-const SYSTEMCTL: &str = "/usr/bin/systemctl";
 
 /// The switches of radios, and an order to all of the kind Wi-Fi to be on: `struct rfkill_event` of
 /// linux/rfkill.h with type RFKILL_TYPE_WLAN (1) and op RFKILL_OP_CHANGE_ALL (3).
@@ -82,8 +81,15 @@ impl Effect {
                 nix::unistd::sethostname(name).context("cannot set the machine's name")
             }
             Effect::TimeZone(_) => Ok(()),
-            Effect::Country(country) => run(IW, &["reg", "set", &country.to_string()]),
-            Effect::Port(_) => run(SYSTEMCTL, &["daemon-reload"]),
+            Effect::Country(country) => {
+                let is_there = |path: &str| Path::new(path).exists();
+                // Debian has iw in a package of its own.
+                if is_there(RADIO_MODULE) && is_there(IW) {
+                    programs::run(IW, &["reg", "set", &country.to_string()], "")?;
+                }
+                Ok(())
+            }
+            Effect::Port(_) => programs::run(SYSTEMCTL, &["daemon-reload"], ""),
             // No such device where there is no radio.
             Effect::RadioOn => match fs::write(RFKILL, RFKILL_WIFI_ON) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -143,24 +149,4 @@ fn set_time_zone(root: &Root, zone: &str) -> anyhow::Result<()> {
         fs::rename(&fresh, &link)
     };
     replace().with_context(|| format!("cannot set the time zone {zone}"))
-}
-
-/// Runs a program where there is one.
-fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    let command = format!("{program} {}", arguments.join(" "));
-    let output = match Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-    {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.with_context(|| format!("cannot start {command}"))?,
-    };
-    if !output.status.success() {
-        bail!(
-            "{command}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(())
 }

@@ -1,17 +1,13 @@
-//! What is there: addresses by the kernel, profiles by NetworkManager. The only place that starts its
-//! program.
+//! What is there: addresses by the kernel, profiles by NetworkManager.
 
 use super::describe::Link;
 use super::files::{Way, way};
+use crate::programs::{self, NMCLI};
 use crate::root::Root;
 use anyhow::{Context, bail};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
-
-/// NetworkManager's command, nmcli(1).
-const NMCLI: &str = "/usr/bin/nmcli";
 
 /// All links but the loopback, by their names.
 pub(super) fn links(root: &Root) -> anyhow::Result<Vec<Link>> {
@@ -48,26 +44,14 @@ pub(super) fn links(root: &Root) -> anyhow::Result<Vec<Link>> {
 
 /// Which of our profiles each device follows, those that are only about to included.
 fn ways(root: &Root) -> anyhow::Result<BTreeMap<String, Way>> {
-    let output = Command::new(root.at(NMCLI))
-        .args([
-            "--terse",
-            "--fields",
-            "UUID,DEVICE",
-            "connection",
-            "show",
-            "--active",
-        ])
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot start {NMCLI}"))?;
-    if !output.status.success() {
-        bail!(
-            "{NMCLI}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+    let nmcli = root.at(NMCLI);
+    let fields = ["--terse", "--fields", "UUID,DEVICE"];
+    let arguments = [&fields[..], &["connection", "show", "--active"]].concat();
+    let answer = programs::ask(&nmcli.to_string_lossy(), &arguments)?;
+    if answer.code != Some(0) {
+        bail!("{NMCLI}: {}", answer.said);
     }
-    Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+    Ok(parse(&answer.out))
 }
 
 /// Lines of "UUID:DEVICE".
