@@ -95,6 +95,7 @@ mod tests {
         let text = "abababababababababababababababab.17";
         assert_eq!(cursor.to_string(), text);
         assert_eq!(text.parse(), Ok(cursor));
+        assert_eq!(format!("{:?}", cursor.epoch), "abababab", "short, for logs");
         for bad in [
             "",
             "ab.1",

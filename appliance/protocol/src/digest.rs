@@ -108,6 +108,7 @@ mod tests {
         let text = "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
         assert_eq!(digest.to_string(), text);
         assert_eq!(text.parse(), Ok(digest));
+        assert_eq!(format!("{digest:?}"), "6437b3ac3846", "short, for logs");
         for bad in [
             "",
             "6437",

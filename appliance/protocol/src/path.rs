@@ -207,7 +207,7 @@ impl AsRef<std::path::Path> for RelPath {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEPTH_MAX, PathError, RelPath};
+    use super::{DEPTH_MAX, PATH_MAX_BYTES, PathError, RelPath};
 
     fn path(text: &str) -> RelPath {
         RelPath::parse(text).expect("a good path")
@@ -252,6 +252,15 @@ mod tests {
         }
         assert!(RelPath::parse(&vec!["x"; DEPTH_MAX].join("/")).is_ok());
         assert!(RelPath::parse(&"x".repeat(255)).is_ok());
+        // 19 names of 199 bytes and their slashes.
+        let longest = vec!["x".repeat(199); 19].join("/") + "y";
+        assert_eq!(longest.len(), PATH_MAX_BYTES);
+        assert!(RelPath::parse(&longest).is_ok());
+        assert_eq!(
+            RelPath::parse(&(longest + "z")),
+            Err(PathError::LongPath),
+            "one byte more"
+        );
     }
 
     #[test]
@@ -275,9 +284,20 @@ mod tests {
     }
 
     #[test]
+    fn in_and_out_as_text() {
+        let path = path("a b/ü");
+        assert_eq!(path.to_string(), "a b/ü");
+        assert_eq!("a b/ü".parse(), Ok(path.clone()));
+        assert_eq!(std::path::Path::new("a b/ü"), path.as_ref());
+        assert_eq!(format!("{path:?}"), r#""a b/ü""#);
+        assert!(path < RelPath::parse("b").expect("a good path"));
+    }
+
+    #[test]
     fn parents_and_children() {
         assert_eq!(path("a/b").parent(), Some(path("a")));
         assert_eq!(path("a").parent(), None);
+        assert_eq!((path("a/b").name(), path("a").name()), ("b", "a"));
         assert_eq!(RelPath::child(Some(&path("a")), "b"), Ok(path("a/b")));
         assert_eq!(RelPath::child(None, "b/c"), Err(PathError::Empty));
     }

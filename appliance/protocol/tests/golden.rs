@@ -5,8 +5,9 @@ use raspbox_protocol::damage::{self, Damage, DamageError, Place};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::{Ended, HistoryFrame, How, Past};
 use raspbox_protocol::info::{DriveId, Holds, Info};
+use raspbox_protocol::path::PATH_MAX_BYTES;
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
-use raspbox_protocol::wire::{DATA_MAX_BYTES, Frame, FrameReader, to_bytes};
+use raspbox_protocol::wire::{DATA_MAX_BYTES, Frame, FrameReader, ReadError, WireError, to_bytes};
 use raspbox_protocol::{
     Cursor, Digest, Entry, Epoch, File, LinkTarget, Mtime, PROTOCOL_VERSION, RelPath, Version,
 };
@@ -268,8 +269,9 @@ fn a_name_in_a_history_has_a_limit() {
 
 #[test]
 fn pieces_of_content_have_a_size() {
-    let empty: Option<CommitFrame> = read(&[16, 0]);
-    assert_eq!(empty, None);
+    let empty = FrameReader::new(&[16, 0][..]).read::<CommitFrame>();
+    let wrong = matches!(empty, Err(ReadError::Wire(WireError::Length)));
+    assert!(wrong, "not that it is too long: {empty:?}");
     let largest = CommitFrame::Data(vec![0; DATA_MAX_BYTES]);
     assert_eq!(
         read(&to_bytes(std::slice::from_ref(&largest))),
@@ -290,6 +292,29 @@ fn a_refusals_reason_is_cut_at_a_whole_character() {
         panic!("it is read");
     };
     assert_eq!(reason, "é".repeat(256));
+}
+
+/// They end up on a person's screen, behind the path.
+#[test]
+fn refusals_are_told_in_words() {
+    let words = [
+        (Refusal::Changed, "it changed in the meantime"),
+        (Refusal::NoParent, "its folder isn't there"),
+        (Refusal::NotEmpty, "the folder isn't empty"),
+        (Refusal::BadContent, "the content arrived damaged"),
+        (
+            Refusal::Name("no ':'".into()),
+            "the drive can't hold it: no ':'",
+        ),
+        (Refusal::NoSpace, "the drive is full"),
+        (Refusal::Denied, "this account may not do that"),
+        (Refusal::NotNow, "the drive is missing or read-only for now"),
+        (Refusal::Failed("it fell".into()), "it fell"),
+        (Refusal::Damaged, "it is damaged on the drive"),
+    ];
+    for (refusal, expected) in words {
+        assert_eq!(refusal.to_string(), expected);
+    }
 }
 
 #[test]
@@ -407,4 +432,28 @@ fn a_list_of_damages_has_a_limit() {
     assert_eq!(damage::parse(&text).as_ref(), Ok(&most));
     let line = text.lines().next().expect("a line");
     assert!(damage::parse(&format!("{line}\n{text}")).is_err());
+}
+
+/// Who reads it takes no more than this, and any list that is printed is within it.
+#[test]
+fn the_longest_list_of_damages_is_read() {
+    let names = ["x".repeat(255).as_str(); 14].join("/");
+    let path = path(&format!("{names}/{}", "x".repeat(216)));
+    assert_eq!(path.as_str().len(), PATH_MAX_BYTES);
+    let longest = Damage {
+        place: Place::File {
+            path,
+            version: Version(u64::MAX),
+        },
+        expected: Digest::from_bytes([0xdd; 32]),
+        found: Some(Digest::from_bytes([0xee; 32])),
+        since: Mtime(i64::MIN),
+    };
+    let (line, end) = (damage::print(&[longest]), "end 10000\n".len());
+    let longest = (line.len() - "end 1\n".len()) * damage::DAMAGES_MAX + end;
+    let limit = damage::DAMAGED_MAX_BYTES;
+    assert!(
+        (longest..longest * 2).contains(&limit),
+        "{longest}, {limit}"
+    );
 }
