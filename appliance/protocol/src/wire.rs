@@ -295,7 +295,7 @@ impl<'a> Payload<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Frame, FrameReader, Payload, ReadError, WireError, put_varint};
+    use super::{Frame, FrameReader, FrameWriter, Payload, ReadError, WireError, put_varint};
 
     #[derive(Debug, PartialEq)]
     struct Raw(u8, Vec<u8>);
@@ -313,6 +313,21 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<Raw, ReadError> {
         FrameReader::new(bytes).read()
+    }
+
+    #[test]
+    fn what_is_written_either_way_arrives_once_it_is_flushed() {
+        let mut stream = Vec::new();
+        {
+            let mut writer = FrameWriter::new(std::io::BufWriter::new(&mut stream));
+            writer.write(&Raw(3, b"one".to_vec())).expect("written");
+            writer.write_raw(3, b"one").expect("written");
+            writer.flush().expect("flushed");
+            // Dropped, the buffer would hand it on by itself.
+            std::mem::forget(writer.into_inner());
+        }
+        let whole = [3, 3, b'o', b'n', b'e'];
+        assert_eq!(stream, [whole, whole].concat());
     }
 
     #[test]
