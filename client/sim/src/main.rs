@@ -64,6 +64,7 @@ struct Total {
 }
 
 fn main() -> ExitCode {
+    real::hold();
     if let Some(exit) = bed::play() {
         return exit;
     }

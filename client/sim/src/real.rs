@@ -15,6 +15,7 @@ mod ftp;
 mod rounds;
 mod settle;
 mod steps;
+mod tracer;
 
 use crate::alike::Side;
 use crate::oracle::Oracle;
@@ -26,6 +27,7 @@ use folder::Folder;
 use ftp::{Ftp, Not};
 use raspbox_protocol::Digest;
 use raspbox_try::bed::{Appliance, Workstation};
+pub use rounds::hold;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

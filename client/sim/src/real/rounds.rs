@@ -1,11 +1,13 @@
 //! Rounds of a workstation.
 
+use super::tracer::{Next, Tracer, Whose};
 use super::{Shared, World};
 use crate::place::{Place, digest, files_of, visible};
-use crate::scenario::{Look, Sync};
-use anyhow::{Context, ensure};
+use crate::scenario::{Call, Edit, Fault, Look, Sync, Who};
+use anyhow::ensure;
 use serde_json::Value;
-use std::process::{Output, Stdio};
+use std::io::{Read, Seek};
+use std::process::{Command, Output, Stdio};
 
 /// How a Rust program ends that panicked.
 const PANICKED: i32 = 101;
@@ -18,30 +20,145 @@ pub(super) struct Report {
     stderr: String,
 }
 
+/// What a process does at its n-th call.
+#[derive(Debug)]
+enum Point {
+    Die,
+    Edit(Who, Edit),
+}
+
 /// A round of a workstation with what goes wrong in it; what it came to, if its process lived.
 pub(super) fn round(shared: &Shared, sync: &Sync) -> anyhow::Result<Option<Report>> {
-    let mut command = {
+    let (mut command, points) = {
         let mut world = shared.lock();
         if sync.look != Look::Everywhere {
             world.skip("a round that looks only where it was told");
         }
-        for _ in &sync.faults {
-            world.skip("a fault in a round");
-        }
-        world.stations[sync.station]
-            .workstation
-            .command(&["sync", "--json"])
+        let points = world.points(sync);
+        let workstation = &world.stations[sync.station].workstation;
+        (workstation.command(&["sync", "--json"]), points)
     };
     if sync.confirmed {
         command.args(["--confirm-deletions", "--confirm-changes"]);
     }
-    let output = command.stdin(Stdio::null()).output()?;
-    let report = Report::of(&output).context("what sync says")?;
-    shared.lock().hear(sync, &report)?;
-    Ok(Some(report))
+    let report = if points.is_empty() {
+        Report::of(&command.stdin(Stdio::null()).output()?)
+    } else {
+        traced(shared, command, points)?
+    };
+    if let Some(report) = &report {
+        shared.lock().hear(sync, report)?;
+    }
+    Ok(report)
+}
+
+/// A round in which processes stop at calls.
+fn traced(
+    shared: &Shared,
+    mut command: Command,
+    mut points: Vec<(Whose, u32, Point)>,
+) -> anyhow::Result<Option<Report>> {
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    command.env(HELD, "1").stdin(Stdio::piped());
+    command
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?);
+    let mut client = command.spawn()?;
+    let mut tracer = Tracer::default();
+    let mut allowed = tracer.begin(Whose::Client, client.id())?;
+    let daemon = points.iter().any(|(whose, ..)| *whose == Whose::Daemon);
+    if allowed && daemon {
+        let world = shared.lock();
+        allowed = !world.up || tracer.begin(Whose::Daemon, world.appliance.pid())?;
+    }
+    // It has waited for that; see `hold`.
+    drop(client.stdin.take());
+    if !allowed {
+        shared.lock().skip("tracing, which isn't allowed here");
+        client.wait()?;
+        return Ok(None);
+    }
+    let code = loop {
+        match tracer.next()? {
+            Next::Ended(Whose::Client, code) => break code,
+            Next::Ended(Whose::Daemon, _) => {
+                let mut world = shared.lock();
+                world.fault("appliance killed");
+                // It was waited for already.
+                world.up = false;
+                world.kill_appliance()?;
+            }
+            Next::Call(whose, call, pid) => {
+                let here = |(of, at, _): &(Whose, u32, Point)| *of == whose && *at == call;
+                while let Some(index) = points.iter().position(here) {
+                    match points.swap_remove(index).2 {
+                        Point::Die => tracer.kill(whose)?,
+                        Point::Edit(who, edit) => {
+                            let mut world = shared.lock();
+                            world.fault("edit under the hands");
+                            world.edit(who, &edit)?;
+                        }
+                    }
+                }
+                tracer.go_on(pid)?;
+            }
+        }
+    };
+    tracer.end()?;
+    let Some(code) = code else {
+        let mut world = shared.lock();
+        world.fault("client killed");
+        world.oracle.forgetful = true;
+        return Ok(None);
+    };
+    let mut said = [Vec::new(), Vec::new()];
+    for (file, said) in [&mut stdout, &mut stderr].into_iter().zip(&mut said) {
+        file.rewind()?;
+        file.read_to_end(said)?;
+    }
+    Ok(Some(Report::new(code, &said[0], &said[1])))
+}
+
+/// Set for a client that has to wait until it is traced.
+const HELD: &str = "RASPBOX_SIM_HELD";
+
+/// Waits for the end of the input where a process was started to be traced. To be called before it
+/// does anything.
+pub fn hold() {
+    if std::env::var_os(HELD).is_some() {
+        // Nothing comes; that it ends is all that matters.
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    }
 }
 
 impl World {
+    /// What of a round's faults can be made to happen.
+    fn points(&mut self, sync: &Sync) -> Vec<(Whose, u32, Point)> {
+        let mut points = Vec::new();
+        for fault in &sync.faults {
+            let (whose, at, call) = match fault {
+                Fault::Disk(at, call) => (Whose::Client, at, call),
+                Fault::Drive(at, call) => (Whose::Daemon, at, call),
+                Fault::Net(..) => {
+                    self.skip("a fault of the network");
+                    continue;
+                }
+            };
+            match call {
+                Call::Die(_) => points.push((whose, *at, Point::Die)),
+                // FTP would need the daemon, which may stand still.
+                Call::Edit(who, edit) if *who != Who::Ftp => {
+                    points.push((whose, *at, Point::Edit(*who, edit.clone())));
+                }
+                Call::Edit(..) => self.skip("an edit by FTP in the middle of a call"),
+                Call::Full | Call::Fail | Call::TooMany | Call::Deny => {
+                    self.skip("an error of a disk");
+                }
+            }
+        }
+        points
+    }
+
     fn hear(&mut self, sync: &Sync, report: &Report) -> anyhow::Result<()> {
         let number = sync.station;
         self.say(|| format!("  station {number}: {} {}", report.code, report.words()));
@@ -76,15 +193,19 @@ impl World {
 }
 
 impl Report {
+    /// What a process said; nothing where it was killed.
     fn of(output: &Output) -> Option<Report> {
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let code = output.status.code()?;
-        let all: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        Some(Report {
+        Some(Report::new(code, &output.stdout, &output.stderr))
+    }
+
+    fn new(code: i32, stdout: &[u8], stderr: &[u8]) -> Report {
+        let all: Value = serde_json::from_slice(stdout).unwrap_or_default();
+        Report {
             code,
             json: all[0].clone(),
-            stderr,
-        })
+            stderr: String::from_utf8_lossy(stderr).into_owned(),
+        }
     }
 
     /// Whether it was a whole round.
