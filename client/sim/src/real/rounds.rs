@@ -81,13 +81,7 @@ fn traced(
     let code = loop {
         match tracer.next()? {
             Next::Ended(Whose::Client, code) => break code,
-            Next::Ended(Whose::Daemon, _) => {
-                let mut world = shared.lock();
-                world.fault("appliance killed");
-                // It was waited for already.
-                world.up = false;
-                world.kill_appliance()?;
-            }
+            Next::Ended(Whose::Daemon, _) => shared.lock().appliance_died(),
             Next::Call(whose, call, pid) => {
                 let here = |(of, at, _): &(Whose, u32, Point)| *of == whose && *at == call;
                 while let Some(index) = points.iter().position(here) {
@@ -104,7 +98,9 @@ fn traced(
             }
         }
     };
-    tracer.end()?;
+    if tracer.end()?.contains(&Whose::Daemon) {
+        shared.lock().appliance_died();
+    }
     let Some(code) = code else {
         let mut world = shared.lock();
         world.fault("client killed");
@@ -157,6 +153,14 @@ impl World {
             }
         }
         points
+    }
+
+    /// The daemon was killed, and was waited for.
+    fn appliance_died(&mut self) {
+        self.fault("appliance killed");
+        self.oracle.forgetful = true;
+        self.ftp = None;
+        self.up = false;
     }
 
     fn hear(&mut self, sync: &Sync, report: &Report) -> anyhow::Result<()> {

@@ -66,7 +66,7 @@ impl Tracer {
                 Err(Errno::EPERM) => {}
                 seized => seized?,
             }
-            ptrace::interrupt(thread)?;
+            ignore_gone(ptrace::interrupt(thread))?;
             let in_call = false;
             self.threads.insert(thread, Thread { whose, in_call });
         }
@@ -116,8 +116,9 @@ impl Tracer {
         Ok(kill(process.leader, Signal::SIGKILL)?)
     }
 
-    /// Lets everything that is left run by itself again.
-    pub(super) fn end(mut self) -> anyhow::Result<()> {
+    /// Lets everything that is left run by itself again. Returns which processes ended just now.
+    pub(super) fn end(mut self) -> anyhow::Result<Vec<Whose>> {
+        let mut ended = Vec::new();
         for thread in self.threads.keys() {
             ignore_gone(ptrace::interrupt(*thread))?;
         }
@@ -125,7 +126,7 @@ impl Tracer {
             let status = wait()?;
             let Some(pid) = status.pid() else { continue };
             match status {
-                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => drop(self.gone(pid)),
+                WaitStatus::Exited(..) | WaitStatus::Signaled(..) => ended.extend(self.gone(pid)),
                 WaitStatus::Stopped(_, signal) => {
                     ignore_gone(ptrace::detach(pid, signal))?;
                     self.threads.remove(&pid);
@@ -137,7 +138,7 @@ impl Tracer {
                 }
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Which process ended with this thread, if it was its last.

@@ -169,18 +169,15 @@ fn ftp_edit(store: &Store, edit: &Edit, by: &By) -> Option<()> {
     Some(())
 }
 
+/// In the order of an FTP client's commands, since the store notices what it is asked for.
 fn ftp_remove(store: &Store, path: &RelPath, by: &By) -> Option<()> {
-    match store.stat(Some(path)).ok()? {
-        raspbox_store::Stat::Folder { .. } => {
-            for listed in store.list(Some(path)).ok()? {
-                let below = RelPath::child(Some(path), &listed.name).ok()?;
-                ftp_remove(store, &below, by)?;
-            }
-            store.delete_folder(path, by).ok()?;
-        }
-        _ => {
-            store.delete_file(path, by).ok()?;
-        }
+    if store.delete_file(path, by).is_ok() {
+        return Some(());
     }
+    for listed in store.list(Some(path)).ok()? {
+        let below = RelPath::child(Some(path), &listed.name).ok()?;
+        ftp_remove(store, &below, by)?;
+    }
+    store.delete_folder(path, by).ok()?;
     Some(())
 }
