@@ -16,7 +16,7 @@ use crate::status::{STATUS_DIR, STATUS_FILE, Status};
 use crate::users::User;
 use crate::verbs;
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -232,6 +232,12 @@ enum Exit {
     Ok = 0,
     Failed = 1,
     NotRunning = 3,
+}
+
+/// Its commands and their help, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// The whole program. The arguments begin with the program's name.

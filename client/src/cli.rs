@@ -4,7 +4,7 @@ use crate::commands;
 use crate::engine::SyncError;
 use crate::pairs::PairsError;
 use crate::remote::RemoteError;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -192,6 +192,12 @@ pub(crate) enum Exit {
     Unreachable = 3,
     Refused = 4,
     Halted = 5,
+}
+
+/// Its commands and their help, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// The whole program.

@@ -40,6 +40,7 @@ mod card;
 mod cpio;
 mod kernel;
 mod machine;
+mod package;
 mod qemu;
 mod qmp;
 mod root;
@@ -50,6 +51,7 @@ mod tool;
 mod wait;
 
 pub use machine::{Machine, Traffic};
+pub use package::Package;
 pub use shell::Output;
 pub use snapshot::Snapshot;
 pub use stick::{Check, Filesystem, Stick};

@@ -1,0 +1,110 @@
+//! The project's own Debian packages, as `image/package/build` makes them.
+
+use crate::tool::{run, text, tool};
+use anyhow::{Context, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A package for the machine's architecture.
+#[derive(Debug, Clone)]
+pub struct Package {
+    file: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Package {
+    /// Builds one of ours, `raspboxd` or `raspbox`: quick where nothing has changed, minutes else. Where
+    /// `RASPBOX_PACKAGES` names a folder, the one that is there, as it is to be released.
+    ///
+    /// # Errors
+    /// Where it can't be built.
+    pub fn built(name: &str) -> anyhow::Result<Package> {
+        if let Some(folder) = std::env::var_os("RASPBOX_PACKAGES") {
+            return Package::in_folder(Path::new(&folder), name);
+        }
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut build = Command::new(workspace.join("image/package/build"));
+        build
+            .arg(format!("--only={name}"))
+            .arg("arm64")
+            .stdin(Stdio::null());
+        // What it says is seen: it takes long, and a compiler's error is long. It says where the package is.
+        let output = build
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run image/package/build")?;
+        ensure!(
+            output.status.success(),
+            "image/package/build fails: {}",
+            output.status
+        );
+        let said = String::from_utf8(output.stdout)?;
+        let file = said
+            .lines()
+            .last()
+            .context("image/package/build names no package")?;
+        Package::read(PathBuf::from(file))
+    }
+
+    /// The same with another version, to upgrade to.
+    ///
+    /// # Errors
+    /// Where it can't be put together.
+    pub fn with_version(&self, version: &str) -> anyhow::Result<Package> {
+        let dir = tempfile::tempdir()?;
+        let tree = dir.path().join("tree");
+        run(tool("dpkg-deb")
+            .arg("--raw-extract")
+            .arg(&self.file)
+            .arg(&tree))?;
+        let control = tree.join("DEBIAN/control");
+        let lines = fs::read_to_string(&control)?;
+        let lines = lines
+            .lines()
+            .map(|line| match line.strip_prefix("Version: ") {
+                Some(_) => format!("Version: {version}\n"),
+                None => format!("{line}\n"),
+            });
+        fs::write(&control, lines.collect::<String>())?;
+        let file = dir.path().join("package.deb");
+        run(tool("dpkg-deb").args(["--root-owner-group", "--build", text(&tree)?, text(&file)?]))?;
+        Package::read(file)
+    }
+
+    /// The file itself.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn in_folder(folder: &Path, name: &str) -> anyhow::Result<Package> {
+        let files = fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))?;
+        let mut found = Vec::new();
+        for file in files {
+            let file = file?.path();
+            let is_it = file
+                .file_name()
+                .and_then(|file| file.to_str())
+                .is_some_and(|file| {
+                    file.starts_with(&format!("{name}_")) && file.ends_with("_arm64.deb")
+                });
+            if is_it {
+                found.push(file);
+            }
+        }
+        match <[PathBuf; 1]>::try_from(found) {
+            Ok([file]) => Package::read(file),
+            Err(files) => bail!(
+                "{} packages of {name} for arm64 in {}",
+                files.len(),
+                folder.display()
+            ),
+        }
+    }
+
+    fn read(file: PathBuf) -> anyhow::Result<Package> {
+        let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        Ok(Package { file, bytes })
+    }
+}
