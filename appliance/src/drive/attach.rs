@@ -143,6 +143,9 @@ impl Drives {
         filesystem: Served,
         check: Check,
     ) -> anyhow::Result<Result<Check, Errno>> {
+        // The package and each boot make it, immutable; without it there is nowhere to mount.
+        fs::create_dir_all(&self.places.point)
+            .with_context(|| format!("cannot make {}", self.places.point.display()))?;
         let mounted = self.mount(device, filesystem, &check);
         let (check, errno) = match (mounted, check) {
             (Ok(()), check) => (check, None),
