@@ -202,6 +202,7 @@ impl Engine {
                 &self.baseline,
                 self.local_tree(),
                 &self.remote_tree,
+                self.remote.displaced(),
                 &allow,
             )
             .map_err(SyncError::Halt)?;

@@ -7,7 +7,7 @@ use raspbox::local::Workspace;
 use raspbox::remote::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
 use raspbox::verify::{Cure, Finding, Side};
 use raspbox_beneath::File;
-use raspbox_core::guard::{Allowances, Halt};
+use raspbox_core::guard::{Allowances, Displaced, Halt};
 use raspbox_core::plan::Trouble;
 use raspbox_core::tree::Unknown;
 use raspbox_protocol::commit::{Op, Outcome, Refusal};
@@ -117,6 +117,10 @@ impl Remote for Spoilt {
 
     fn knows_hashes(&self) -> bool {
         true
+    }
+
+    fn displaced(&self) -> Displaced {
+        Displaced::Kept
     }
 
     fn events(&self, _: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
@@ -285,6 +289,10 @@ impl Remote for Drive {
 
     fn knows_hashes(&self) -> bool {
         true
+    }
+
+    fn displaced(&self) -> Displaced {
+        Displaced::Kept
     }
 
     fn events(&self, _: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {

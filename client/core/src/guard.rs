@@ -16,6 +16,10 @@ use std::fmt;
 /// and the appliance still has the versions.
 pub const EMPTIED_FROM_ENTRIES: usize = 10;
 
+/// The same where nothing keeps what is deleted: an ordinary FTP server whose disk isn't mounted shows an
+/// empty folder, too, and then the local files are all there is.
+pub const EMPTIED_FROM_ENTRIES_FOR_GOOD: usize = 1;
+
 /// More deletions than this in one direction are always asked about (rule 7 of the design).
 pub const DELETIONS_MAX: usize = 1_000;
 
@@ -26,6 +30,9 @@ pub const DELETIONS_MAX_PERCENT: usize = 25;
 /// a small folder is everyday work.
 pub const DELETIONS_FROM: usize = 25;
 
+/// The same where nothing keeps what is deleted.
+pub const DELETIONS_FROM_FOR_GOOD: usize = 10;
+
 /// More replaced contents than this part of the baseline's files are asked about: this is what
 /// ransomware does, or a tool gone wrong.
 pub const CHANGES_MAX_PERCENT: usize = 50;
@@ -33,6 +40,15 @@ pub const CHANGES_MAX_PERCENT: usize = 50;
 /// Fewer replaced contents than this are never asked about, so that "replace all" in a small
 /// project goes through.
 pub const CHANGES_FROM: usize = 100;
+
+/// What becomes of what a plan deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Displaced {
+    /// The appliance keeps it as a version.
+    Kept,
+    /// It is gone: the remote is an ordinary FTP server.
+    Gone,
+}
 
 /// Which side a plan would change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +74,11 @@ pub struct Allowances {
 pub enum Halt {
     /// One side has nothing any more, so that everything would be deleted on the other.
     #[error(
-        "{} is empty, though {entries} entries were in sync before. They would all be deleted \
+        "{} has nothing any more of what was in sync before ({}). All of it would be deleted \
          {direction}. {NOTHING_DONE} If the folder was emptied on purpose, go on with: \
          {CONFIRM_DELETIONS}={entries}",
-        other_side(*direction)
+        other_side(*direction),
+        if *entries == 1 { "1 entry".into() } else { format!("{entries} entries") }
     )]
     Emptied {
         /// The side where everything would be deleted: the one that still has it.
@@ -140,6 +157,7 @@ pub fn guard<B, L, R>(
     baseline: &Folder<B>,
     local: &Folder<L>,
     remote: &Folder<R>,
+    displaced: Displaced,
     allow: &Allowances,
 ) -> Result<(), Halt> {
     let files = files(baseline);
@@ -150,12 +168,17 @@ pub fn guard<B, L, R>(
         (Direction::Local, pull, remote.children.is_empty()),
     ];
     let entries = baseline.count();
-    for (direction, tally, emptied) in &sides {
-        if *emptied
-            && entries >= EMPTIED_FROM_ENTRIES
-            && tally.deletes_anything
-            && entries > allow.deletions
-        {
+    let emptied_from = match displaced {
+        Displaced::Kept => EMPTIED_FROM_ENTRIES,
+        Displaced::Gone => EMPTIED_FROM_ENTRIES_FOR_GOOD,
+    };
+    for (direction, tally, is_empty) in &sides {
+        // Where a disk isn't mounted, something that was never in sync may stand in its place.
+        let emptied = match displaced {
+            Displaced::Kept => *is_empty,
+            Displaced::Gone => *is_empty || tally.deletions == entries,
+        };
+        if emptied && entries >= emptied_from && tally.deletions > 0 && entries > allow.deletions {
             return Err(Halt::Emptied {
                 direction: *direction,
                 entries,
@@ -164,7 +187,7 @@ pub fn guard<B, L, R>(
     }
     for (direction, tally, _) in &sides {
         let deletions = tally.deleted.len();
-        if too_many_deletions(deletions, files) && deletions > allow.deletions {
+        if too_many_deletions(deletions, files, displaced) && deletions > allow.deletions {
             return Err(Halt::Deletions {
                 direction: *direction,
                 deletions,
@@ -187,9 +210,13 @@ pub fn guard<B, L, R>(
     Ok(())
 }
 
-fn too_many_deletions(deletions: usize, files: usize) -> bool {
+fn too_many_deletions(deletions: usize, files: usize, displaced: Displaced) -> bool {
+    let from = match displaced {
+        Displaced::Kept => DELETIONS_FROM,
+        Displaced::Gone => DELETIONS_FROM_FOR_GOOD,
+    };
     deletions > DELETIONS_MAX
-        || (deletions >= DELETIONS_FROM && deletions * 100 > files * DELETIONS_MAX_PERCENT)
+        || (deletions >= from && deletions * 100 > files * DELETIONS_MAX_PERCENT)
 }
 
 fn too_many_changes(changes: usize, files: usize) -> bool {
@@ -202,8 +229,8 @@ struct Tally<'a> {
     deleted: Vec<&'a RelPath>,
     /// Files that get another content.
     changed: Vec<&'a RelPath>,
-    /// Whether anything goes away, folders included.
-    deletes_anything: bool,
+    /// How many entries go away, folders included.
+    deletions: usize,
 }
 
 impl<'a> Tally<'a> {
@@ -211,12 +238,12 @@ impl<'a> Tally<'a> {
         let mut tally = Tally {
             deleted: Vec::new(),
             changed: Vec::new(),
-            deletes_anything: false,
+            deletions: 0,
         };
         for action in actions {
             match action {
                 Action::Delete { path, entry, .. } => {
-                    tally.deletes_anything = true;
+                    tally.deletions += 1;
                     match entry {
                         Entry::File(_) | Entry::Symlink(_) => tally.deleted.push(path),
                         Entry::Folder => {}

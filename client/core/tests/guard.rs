@@ -1,6 +1,6 @@
 //! When the brakes are put on, at their edges, and what they say.
 
-use raspbox_core::guard::{Allowances, Direction, Halt, guard};
+use raspbox_core::guard::{Allowances, Direction, Displaced, Halt, guard};
 use raspbox_core::names::{Accents, Disk, Disks};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
@@ -51,7 +51,17 @@ fn put(tree: &mut Tree, path: &str, content: usize) {
 
 fn halt_with(base: &Tree, local: &Tree, remote: &Tree, allow: Allowances) -> Option<Halt> {
     let plan = find_moves(reconcile(base, local, remote), &DISKS);
-    guard(&plan, base, local, remote, &allow).err()
+    guard(&plan, base, local, remote, Displaced::Kept, &allow).err()
+}
+
+/// The same with an ordinary FTP server.
+fn halt_for_good(base: &Tree, local: &Tree, remote: &Tree, deletions: usize) -> Option<Halt> {
+    let plan = find_moves(reconcile(base, local, remote), &DISKS);
+    let allow = Allowances {
+        deletions,
+        changes: 0,
+    };
+    guard(&plan, base, local, remote, Displaced::Gone, &allow).err()
 }
 
 fn halt(base: &Tree, local: &Tree, remote: &Tree) -> Option<Halt> {
@@ -68,6 +78,60 @@ fn an_emptied_side_is_asked_about_from_ten_entries_on() {
         assert_eq!(halt(&full, &empty, &empty), None, "nothing is deleted");
         assert_eq!(halt(&empty, &full, &empty), None, "the first sync");
     }
+}
+
+#[test]
+fn where_nothing_keeps_what_is_deleted_an_emptied_side_is_asked_about_from_one_entry_on() {
+    for entries in [1, 9, 10] {
+        // In the place of a disk that isn't mounted may be something that was never in sync.
+        let mut stray = Tree::default();
+        put(&mut stray, "lost+found", 1_000_000);
+        let full = files(0..entries);
+        for emptied in [&Tree::default(), &stray] {
+            for (local, remote, direction) in [
+                (emptied, &full, Direction::Remote),
+                (&full, emptied, Direction::Local),
+            ] {
+                let expected = Some(Halt::Emptied { direction, entries });
+                let halt = |allowed| halt_for_good(&full, local, remote, allowed);
+                assert_eq!((halt(0), halt(entries - 1)), (expected.clone(), expected));
+                assert_eq!(halt(entries), None);
+            }
+        }
+        let mut renamed = Tree::default();
+        (0..entries).for_each(|content| put(&mut renamed, &format!("new{content}"), content));
+        assert_eq!(halt_for_good(&full, &renamed, &full, 0), None, "moved");
+        let none = Tree::default();
+        assert_eq!(
+            halt_for_good(&full, &none, &none, 0),
+            None,
+            "nothing is deleted"
+        );
+        assert_eq!(
+            halt_for_good(&none, &full, &none, 0),
+            None,
+            "the first sync"
+        );
+    }
+}
+
+#[test]
+fn where_nothing_keeps_what_is_deleted_fewer_deletions_are_asked_about() {
+    let check = |files_before: usize, deleted: usize, asked: bool| {
+        let (full, fewer) = (files(0..files_before), files(0..files_before - deleted));
+        for (local, remote) in [(&fewer, &full), (&full, &fewer)] {
+            let halt = halt_for_good(&full, local, remote, 0);
+            assert_eq!(
+                matches!(halt, Some(Halt::Deletions { .. })),
+                asked,
+                "{halt:?}"
+            );
+        }
+    };
+    check(11, 9, false);
+    check(11, 10, true);
+    check(40, 10, false);
+    check(40, 11, true);
 }
 
 #[test]
@@ -235,7 +299,7 @@ fn a_halt_says_what_would_happen_and_how_to_go_on() {
             entries: 12,
         },
         &[
-            "The synced folder on this computer is empty",
+            "The synced folder on this computer has nothing any more",
             "12 entries",
             "deleted on the appliance.",
             "raspbox sync --confirm-deletions=12",

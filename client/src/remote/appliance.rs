@@ -9,6 +9,7 @@ use super::control::{Control, Data};
 use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed, HISTORY_MAX};
 use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_beneath::File;
+use raspbox_core::guard::Displaced;
 use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
 use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
@@ -187,6 +188,10 @@ impl<C: Control> Remote for ApplianceOver<C> {
 
     fn knows_hashes(&self) -> bool {
         true
+    }
+
+    fn displaced(&self) -> Displaced {
+        Displaced::Kept
     }
 
     fn damaged(&mut self) -> Result<Vec<Damage>, RemoteError> {

@@ -22,6 +22,7 @@ use super::listing::{Item, Kind};
 use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink, made_up_digest};
 use super::{foreign_push, foreign_temporary};
 use raspbox_beneath::File;
+use raspbox_core::guard::Displaced;
 use raspbox_core::tree::{Folder, Node};
 use raspbox_protocol::commit::{Op, Outcome, Refusal};
 use raspbox_protocol::digest::Hasher;
@@ -182,6 +183,10 @@ impl Remote for Foreign {
 
     fn knows_hashes(&self) -> bool {
         false
+    }
+
+    fn displaced(&self) -> Displaced {
+        Displaced::Gone
     }
 
     fn events(&self, _since: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {

@@ -23,6 +23,7 @@ mod streams;
 mod tls;
 
 use raspbox_beneath::File;
+use raspbox_core::guard::Displaced;
 use raspbox_core::tree::Folder;
 use raspbox_protocol::commit::{Op, Outcome, Refusal};
 use raspbox_protocol::damage::Damage;
@@ -81,6 +82,9 @@ pub trait Remote: Send {
     /// Whether the hashes that [`Remote::look`] gives are the contents' own. A foreign server's are
     /// made up from size and time until the content has been here.
     fn knows_hashes(&self) -> bool;
+
+    /// What becomes of what is deleted or replaced there, or here after the remote's example.
+    fn displaced(&self) -> Displaced;
 
     /// What the remote knows to be damaged on its side. A foreign server knows nothing of that.
     fn damaged(&mut self) -> Result<Vec<Damage>, RemoteError> {

@@ -48,12 +48,12 @@ fn an_emptied_folder_deletes_nothing_until_it_is_confirmed() {
     halts(
         &laptop,
         &[
-            "is empty",
+            "has nothing any more",
             "Nothing was done",
             "raspbox sync --confirm-deletions=23",
         ],
     );
-    halts(&laptop, &["is empty"]);
+    halts(&laptop, &["has nothing any more"]);
     assert_eq!(count_files(&home.drive()), 20);
     // A yes to something else is none to this.
     assert_eq!(round_with(&laptop, &["--confirm-changes"]).code, 5);
