@@ -22,6 +22,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A time without a fraction, long ago.
 const THEN: Mtime = Mtime(1_600_000_000_000_000_000);
 
+/// So long that only what hangs reaches it.
+const DEADLINE: Duration = Duration::from_secs(180);
+
 fn path(text: &str) -> RelPath {
     RelPath::parse(text).expect("a good path")
 }
@@ -525,6 +528,55 @@ fn what_cut_uploads_left_is_invisible_and_goes_after_a_day() {
         };
         done(remote, op, b"");
         assert_eq!(peer.names(), left);
+    });
+}
+
+#[test]
+fn a_folder_with_something_in_it_stays_where_servers_take_all_of_it() {
+    let Some(peer) = start_with(Kind::Pyftpdlib, &["takes-all"]) else {
+        return;
+    };
+    let mut remote = peer.foreign();
+    peer.mkdir("d");
+    peer.write("d/theirs", b"another's edit");
+    peer.mkdir("d/.raspbox-upload-00000000000003e80000000000000000");
+    let op = Op::Delete {
+        path: path("d"),
+        expect: Version(1),
+    };
+    for left in [
+        "d/theirs",
+        "d/.raspbox-upload-00000000000003e80000000000000000",
+    ] {
+        assert_eq!(refused(&mut remote, op.clone(), b""), Refusal::NotEmpty);
+        assert!(peer.path(left).exists());
+        let removed = fs::remove_file(peer.path(left));
+        removed
+            .or_else(|_| fs::remove_dir(peer.path(left)))
+            .expect("its last day");
+    }
+    done(&mut remote, op, b"");
+    assert_eq!(peer.names(), [""; 0]);
+}
+
+#[test]
+fn what_replaces_a_file_never_looks_like_it() {
+    each(&ALL, |peer, remote| {
+        let first = done(remote, put("a", b"first", Expect::Absent), b"first");
+        let op = put("a", b"other", Expect::Version(first));
+        let mut second = first;
+        // Where no time can be set, it takes until the next second.
+        peers::wait_for("another second", DEADLINE, || {
+            match act(remote, op.clone(), b"other") {
+                Outcome::Done(version) => second = version,
+                Outcome::Refused(refusal) => assert_eq!(refusal, Refusal::Changed),
+            }
+            second != first || peer.read("a") == b"other"
+        });
+        assert_ne!(second, first);
+        assert_eq!(seen(&look(remote, &RemoteTree::default()))["a"].1, second);
+        assert_eq!(peer.read("a"), b"other");
+        assert_eq!(peer.names(), ["a"]);
     });
 }
 

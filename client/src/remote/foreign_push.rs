@@ -12,6 +12,7 @@ use super::control::Data;
 use super::foreign::Foreign;
 use super::foreign_session::{ABSENT_VERSION, FOLDER_VERSION, Session, Stand};
 use super::foreign_temporary::{is_abandoned, new_name};
+use super::listing::{Item, Kind};
 use super::streams::read_full;
 use raspbox_beneath::File;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
@@ -22,6 +23,11 @@ use std::time::SystemTime;
 
 /// How much is read and sent at once.
 const PIECE_BYTES: usize = 256 << 10;
+
+/// How much later than it is a file is dated where it would look like the one that it replaces, so
+/// that others see that it is another, and we ourselves which of the two stands there: a step of the
+/// coarsest filesystem, FAT.
+const TELLING_APART_NS: i64 = 2_000_000_000;
 
 /// What a try at an operation leaves for the next one, after the connection was lost in it.
 #[derive(Debug, Default)]
@@ -160,13 +166,18 @@ fn finish_put(
     memory: &mut Memory,
 ) -> Step {
     let temporary_at = session.at(Some(temporary));
-    session.set_time(&temporary_at, file.mtime)?;
-    let version = match session.stand(temporary)? {
-        Stand::File(stamp) if stamp.size == file.size => stamp.version(),
-        Stand::File(_) | Stand::Absent | Stand::Folder | Stand::Other => {
-            return Ok(Err(Refusal::BadContent));
-        }
+    let Some(mut version) = dated(session, temporary, file.size, file.mtime)? else {
+        return Ok(Err(Refusal::BadContent));
     };
+    if expect == Expect::Version(version) {
+        let later = Mtime(file.mtime.0.saturating_add(TELLING_APART_NS));
+        match dated(session, temporary, file.size, later)? {
+            // It can't be dated, and was uploaded too soon after the other.
+            Some(same) if same == version => return Ok(Err(Refusal::Changed)),
+            Some(other) => version = other,
+            None => return Ok(Err(Refusal::BadContent)),
+        }
+    }
     let stand = session.stand(path)?;
     if !meets(stand, expect) {
         return Ok(Err(Refusal::Changed));
@@ -183,6 +194,21 @@ fn finish_put(
             exchange(session, path, expect, &temporary_at, version)
         }
     }
+}
+
+/// Gives what was uploaded a time; its version then, or `None` where it isn't whole.
+fn dated(
+    session: &mut Session,
+    temporary: &RelPath,
+    size: u64,
+    mtime: Mtime,
+) -> Result<Option<Version>, RemoteError> {
+    let at = session.at(Some(temporary));
+    session.set_time(&at, mtime)?;
+    Ok(match session.stand(temporary)? {
+        Stand::File(stamp) if stamp.size == size => Some(stamp.version()),
+        Stand::File(_) | Stand::Absent | Stand::Folder | Stand::Other => None,
+    })
 }
 
 /// For servers that don't rename onto a name that is taken: what stands there moves aside first.
@@ -306,32 +332,41 @@ fn make_folder(session: &mut Session, path: &RelPath) -> Step {
 fn delete(session: &mut Session, path: &RelPath, expect: Version) -> Step {
     let stand = session.stand(path)?;
     let at = session.at(Some(path));
-    let verb = match stand {
+    let reply = match stand {
         Stand::Absent => return Ok(Ok(ABSENT_VERSION)),
         _ if stand.version() != Some(expect) => return Ok(Err(Refusal::Changed)),
-        Stand::Folder => "RMD",
-        Stand::File(_) => "DELE",
+        Stand::Folder => match empty(session, path)? {
+            Ok(()) => session.act("RMD", &at)?,
+            Err(refusal) => return Ok(Err(refusal)),
+        },
+        Stand::File(_) => session.act("DELE", &at)?,
         Stand::Other => return Ok(Err(Refusal::Changed)),
     };
-    let mut reply = session.act(verb, &at)?;
-    if !reply.is_done() && stand == Stand::Folder {
-        let Ok(items) = session.list(Some(path))? else {
-            return Ok(Err(refused(&reply)));
-        };
-        let now = SystemTime::now();
-        if items.iter().any(|item| !is_abandoned(&item.name, now)) {
-            return Ok(Err(Refusal::NotEmpty));
-        }
-        for item in &items {
-            session.act("DELE", &format!("{at}/{}", item.name))?;
-        }
-        reply = session.act(verb, &at)?;
-    }
     Ok(if reply.is_done() {
         Ok(ABSENT_VERSION)
     } else {
         Err(refused(&reply))
     })
+}
+
+/// Makes sure that nothing is in a folder, but for abandoned uploads of ours, which go. Some servers
+/// take whatever is in a folder along with it.
+fn empty(session: &mut Session, path: &RelPath) -> Result<Result<(), Refusal>, RemoteError> {
+    let items = match session.list(Some(path))? {
+        Ok(items) => items,
+        Err(why) => return Ok(Err(Refusal::Failed(why))),
+    };
+    let now = SystemTime::now();
+    let is_ours =
+        |item: &Item| matches!(item.kind, Kind::File { .. }) && is_abandoned(&item.name, now);
+    if !items.iter().all(is_ours) {
+        return Ok(Err(Refusal::NotEmpty));
+    }
+    let at = session.at(Some(path));
+    for item in &items {
+        session.act("DELE", &format!("{at}/{}", item.name))?;
+    }
+    Ok(Ok(()))
 }
 
 fn move_to(

@@ -1,9 +1,10 @@
 """An FTP server on a free loopback port, which it prints, with what a test wants of it.
 
-    ftpd.py FOLDER [tls=CERT] [old] [no-overwrite] [locked=NAME]
+    ftpd.py FOLDER [tls=CERT] [old] [no-overwrite] [takes-all] [locked=NAME]
 """
 
 import os
+import shutil
 import sys
 
 from pyftpdlib.authorizers import DummyAuthorizer
@@ -25,6 +26,12 @@ class Filesystem(AbstractedFS):
         if "no-overwrite" in options and os.path.lexists(dst):
             raise FileExistsError(17, "File exists")
         super().rename(src, dst)
+
+    def rmdir(self, path):
+        if "takes-all" in options:
+            shutil.rmtree(path)
+        else:
+            super().rmdir(path)
 
 
 handler = FTPHandler
