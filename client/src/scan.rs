@@ -22,6 +22,12 @@ use std::time::Duration;
 /// The coarsest step in which a filesystem keeps times: FAT's two seconds.
 pub const GRANULARITY_MAX: Duration = Duration::from_secs(2);
 
+/// How long a program may go on writing through a mapping of a file without its times telling: they are
+/// set at the first store to a page, and again only after the kernel has written that page out. Linux
+/// does so when it is 30 seconds old and looks for such pages every 5 (`dirty_expire_centisecs` and
+/// `dirty_writeback_centisecs`); the rest is for a disk that is busy.
+pub const WRITEBACK_MAX: Duration = Duration::from_secs(60);
+
 /// How long a file must not have been touched before it is looked at: longer than the pauses of a
 /// program that saves, shorter than a person's patience.
 pub const QUIET: Duration = Duration::from_millis(100);
@@ -224,15 +230,19 @@ impl Scanner<'_> {
     }
 }
 
-/// Whether a file that looked so at `now` can't be written again and look the same: its times are
-/// older than a step of the filesystem's clock. A program that sets the mtime back is told by the
-/// ctime, whose step is worth minding where it shows whole seconds.
+/// Whether a file that looked so at `now` can't be written again and look the same: it was written
+/// before what may still be mapped, and its times are older than a step of the filesystem's clock. A
+/// program that sets the mtime back is told by the ctime, whose step is worth minding where it shows
+/// whole seconds.
 #[must_use]
 pub fn is_settled(print: &Print, now: Mtime) -> bool {
-    let granularity = i64::try_from(GRANULARITY_MAX.as_nanos()).expect("two seconds fit");
-    let step_ago = now.0.saturating_sub(granularity);
+    let before = |time: i64, age: Duration| {
+        time < now
+            .0
+            .saturating_sub(i64::try_from(age.as_nanos()).expect("a minute fits"))
+    };
     let whole_seconds = print.ctime % 1_000_000_000 == 0;
-    print.mtime < step_ago && (!whole_seconds || print.ctime < step_ago)
+    before(print.mtime, WRITEBACK_MAX) && (!whole_seconds || before(print.ctime, GRANULARITY_MAX))
 }
 
 /// Whether a file with this ctime hasn't been touched for long enough. One of the future says
@@ -304,7 +314,9 @@ fn unreadable<T>(error: &io::Error) -> Node<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Doubt, GRANULARITY_MAX, QUIET, Scanner, hash, is_quiet, is_settled};
+    use super::{
+        Doubt, GRANULARITY_MAX, QUIET, Scanner, WRITEBACK_MAX, hash, is_quiet, is_settled,
+    };
     use crate::ignores::Rules;
     use crate::state::{Hashed, Print};
     use raspbox_beneath::{Stat, Top, now};
@@ -336,7 +348,9 @@ mod tests {
         let touched = Mtime(now.0 - 1);
         assert!(!is_settled(&at(now, touched), now));
         assert!(!is_settled(&at(before(now, GRANULARITY_MAX), touched), now));
-        let old = Mtime(before(now, GRANULARITY_MAX).0 - 1);
+        // Longer than a page that is mapped may be written to in silence.
+        assert!(!is_settled(&at(before(now, WRITEBACK_MAX), touched), now));
+        let old = Mtime(before(now, WRITEBACK_MAX).0 - 1);
         assert!(is_settled(&at(old, touched), now));
         assert!(
             !is_settled(&at(Mtime(now.0 + 1), touched), now),
