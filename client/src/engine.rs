@@ -537,7 +537,7 @@ impl Engine {
     }
 
     fn apply(&mut self, plan: Plan<Seen, Version>, lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
-        self.adopt(&plan.adopt)?;
+        self.adopt(&plan.adopt, lap.workspace)?;
         let pushes = !plan.push.is_empty();
         self.push(plan.push, lap)?;
         if pushes && self.remote.knows_hashes() {

@@ -1,8 +1,8 @@
 //! The local folder of one pairing: that it is the one, its staging folder, and what is in there.
 //!
 //! What is out of sight is in `.raspbox/staging/` at the top, on the same filesystem. A file there is
-//! called `<id>.part` until its content is whole and verified, then `<id>.new`; what is moved away
-//! is `<id>.old`. Giving it its name is [`place`], and what a crash left there [`recover`]'s.
+//! called `<id>.part` until its content is whole, verified and durable, then `<id>.new`; what is moved
+//! away is `<id>.old`. Giving it its name is [`place`], and what a crash left there [`recover`]'s.
 
 mod place;
 mod recover;
@@ -11,7 +11,7 @@ mod respell;
 pub use place::{Done, Expected};
 
 use crate::disk;
-use raspbox_beneath::{File, Folder, Rename, Top, now, random_name};
+use raspbox_beneath::{File, Folder, Kind, Rename, Top, now, random_name};
 use raspbox_core::names::Disk;
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::path::RESERVED_NAME;
@@ -184,6 +184,38 @@ impl Workspace {
         self.staging.sync_filesystem()
     }
 
+    /// Makes what stands at these paths durable: files with their content, and names.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub fn sync_entries(&self, paths: &[&RelPath]) -> io::Result<()> {
+        if paths.len() > SYNC_SINGLY_MAX {
+            return self.sync();
+        }
+        for path in paths {
+            match self.open_entry(path) {
+                Ok((parent, file)) => {
+                    file.map_or(Ok(()), |file| file.sync_all())?;
+                    parent.sync()?;
+                }
+                // It is gone again, or its folder gave way to a symlink: nothing is to be kept.
+                Err(error) if is_gone(&error) => {}
+                // What can't be opened any more is synced with all the rest.
+                Err(_) => return self.sync(),
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder that an entry is in, and its file where it is one: a symlink is all in its name, and
+    /// so is a folder.
+    fn open_entry(&self, path: &RelPath) -> io::Result<(Folder, Option<File>)> {
+        let parent = self.top.parent_of(path)?;
+        let is_file = parent.stat(path.name())?.map(|stat| stat.kind) == Some(Kind::File);
+        let file = is_file.then(|| parent.open_file(path.name()));
+        Ok((parent, file.transpose()?))
+    }
+
     /// Makes these names durable: that something stands there, or nothing.
     ///
     /// # Errors
@@ -196,25 +228,29 @@ impl Workspace {
             .iter()
             .try_for_each(|path| match self.top.parent_of(path) {
                 Ok(parent) => parent.sync(),
-                // A folder that is gone again, or gave way to a symlink, holds nothing to keep.
-                Err(error) if raspbox_beneath::absent(&error) => Ok(()),
-                Err(error) if error.raw_os_error() == Some(nix::libc::ELOOP) => Ok(()),
+                Err(error) if is_gone(&error) => Ok(()),
                 Err(error) => Err(error),
             })
     }
 }
 
 impl Staged {
-    /// Says that the content is whole; returns its hash, for the caller to verify.
+    /// The hash of what was written.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.hasher.digest()
+    }
+
+    /// Says that the content is whole, verified and durable: from here on, a crash leaves it to
+    /// [`Workspace::recover`], which takes it for a content that somebody may want.
     ///
     /// # Errors
     /// Where the disk fails.
-    pub fn finish(&self, workspace: &Workspace) -> io::Result<Digest> {
+    pub fn finish(&self, workspace: &Workspace) -> io::Result<()> {
         let part = format!("{}.part", self.id);
         workspace
             .staging
-            .rename(part, &workspace.staging, self.new_name(), Rename::Replace)?;
-        Ok(self.hasher.digest())
+            .rename(part, &workspace.staging, self.new_name(), Rename::Replace)
     }
 
     /// How many bytes it has.
@@ -262,6 +298,11 @@ pub fn today() -> String {
     let now = jiff::Timestamp::from_nanosecond(now().0.into()).unwrap_or_default();
     let here = now.to_zoned(jiff::tz::TimeZone::system());
     here.date().to_string()
+}
+
+/// Whether a folder is gone again, or gave way to a symlink: then it holds nothing to keep.
+fn is_gone(error: &io::Error) -> bool {
+    raspbox_beneath::absent(error) || error.raw_os_error() == Some(nix::libc::ELOOP)
 }
 
 fn make_folder(parent: &Folder, name: &str) -> io::Result<()> {

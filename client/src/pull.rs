@@ -213,9 +213,11 @@ impl Engine {
             .expect("scanned at the beginning of every lap");
         match action {
             Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {
-                let settled = match local.get(path) {
-                    Some(Node::File(_, seen)) => seen.settled,
-                    Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => true,
+                // What was written to a file while it got its bits is under the new print as well:
+                // the next look reads it.
+                let settled = match entry {
+                    Entry::File(_) => false,
+                    Entry::Folder | Entry::Symlink(_) => true,
                 };
                 set(local, path, entry, Seen { print, settled });
                 set(&mut self.baseline, path, entry, ());
@@ -226,9 +228,13 @@ impl Engine {
             }
             Action::Move { from, to, .. } => {
                 relocate(local, from, to);
-                // The move changed its ctime, and with it its print.
+                // The move changed its ctime, and with it its print; under which is also what was
+                // written to it meanwhile.
                 if let Some(Node::File(_, seen)) = local.get_mut(to) {
-                    seen.print = print;
+                    *seen = Seen {
+                        print,
+                        settled: false,
+                    };
                 }
                 relocate(&mut self.baseline, from, to);
             }
@@ -261,19 +267,18 @@ impl Engine {
         let mut whole = Vec::new();
         for (action, arrival) in batch.into_iter().zip(arrivals) {
             match arrival {
-                Arrival::Whole(staged) => match self.verify(action, &staged, lap) {
-                    Ok(Some(file)) => {
+                Arrival::Whole(staged) => match self.verify(action, &staged) {
+                    Some(file) => {
                         self.mismatches.remove(action.path());
                         whole.push((action, staged, file));
                     }
                     // Damaged on the way, or changed while it was read: fetched again, but not
                     // without end.
-                    Ok(None) => {
+                    None => {
                         lap.workspace.discard(&staged);
                         self.mismatched(action);
                         lap.moving.push(action.path().clone());
                     }
-                    Err(error) => lap.trouble(action.path(), &error),
                 },
                 Arrival::Partial(staged) => lap.workspace.discard(&staged),
                 Arrival::Failed(error) => lap.trouble(action.path(), &error),
@@ -305,7 +310,8 @@ impl Engine {
             .is_some_and(|(version, count)| *version == want.version && *count >= MISMATCHES_MAX)
     }
 
-    /// Fetches one content that must have this hash; `None` where it can't be had so.
+    /// Fetches one content that must have this hash, and makes it durable; `None` where it can't be had
+    /// so.
     pub(crate) fn fetch_one(
         &mut self,
         workspace: &Workspace,
@@ -322,13 +328,13 @@ impl Engine {
         self.remote.pull(&[want], &mut fetch)?;
         match fetch.arrivals.pop() {
             Some(Arrival::Whole(staged)) => {
-                let found = staged.finish(workspace);
-                let found = found.map_err(|source| self.local_error(source))?;
-                if found == *digest {
-                    return Ok(Some(staged));
+                if staged.digest() != *digest {
+                    workspace.discard(&staged);
+                    return Ok(None);
                 }
-                workspace.discard(&staged);
-                Ok(None)
+                let finished = staged.sync().and_then(|()| staged.finish(workspace));
+                finished.map_err(|source| self.local_error(source))?;
+                Ok(Some(staged))
             }
             Some(Arrival::Partial(staged)) => {
                 workspace.discard(&staged);
@@ -339,22 +345,18 @@ impl Engine {
         }
     }
 
-    fn verify(
-        &self,
-        action: &Pull,
-        staged: &Staged,
-        lap: &Lap<'_, '_>,
-    ) -> io::Result<Option<File>> {
+    /// What came, where it is what was stated.
+    fn verify(&self, action: &Pull, staged: &Staged) -> Option<File> {
         let stated = as_file(action);
-        let (digest, size) = (staged.finish(lap.workspace)?, staged.len_bytes());
+        let (digest, size) = (staged.digest(), staged.len_bytes());
         if !self.remote.knows_hashes() {
-            return Ok(Some(File {
+            return Some(File {
                 digest,
                 size,
                 ..stated
-            }));
+            });
         }
-        Ok((digest == stated.digest).then_some(stated))
+        (digest == stated.digest).then_some(stated)
     }
 
     fn place_files(
@@ -370,6 +372,10 @@ impl Engine {
         } else {
             lap.workspace.sync()
         }
+        .and_then(|()| {
+            let mut staged = whole.iter().map(|(_, staged, _)| staged);
+            staged.try_for_each(|staged| staged.finish(lap.workspace))
+        })
         .map_err(|source| self.local_error(source))?;
         self.state.write(|w| {
             whole.iter().try_for_each(|(action, staged, _)| {

@@ -1,7 +1,7 @@
 //! Carrying out the remote half of a plan, and the records of both sides that follow from it.
 
 use crate::engine::{Engine, Lap, SyncError, set};
-use crate::local::Expected;
+use crate::local::{Expected, Workspace};
 use crate::report::{Deed, Event};
 use crate::scan::Seen;
 use raspbox_core::plan::{Action, Adoption, Aside, Problem, Trouble};
@@ -21,7 +21,16 @@ type Push = Action<Seen, Version>;
 
 impl Engine {
     /// Records what both sides have alike already.
-    pub(crate) fn adopt(&mut self, adoptions: &[Adoption<Seen, Version>]) -> rusqlite::Result<()> {
+    pub(crate) fn adopt(
+        &mut self,
+        adoptions: &[Adoption<Seen, Version>],
+        workspace: &Workspace,
+    ) -> Result<(), SyncError> {
+        let here = adoptions.iter().filter_map(|adoption| match adoption {
+            Adoption::Same { path, .. } => Some(path),
+            Adoption::Gone { .. } => None,
+        });
+        self.make_durable(&here.collect::<Vec<_>>(), workspace)?;
         self.state.write(|w| {
             adoptions.iter().try_for_each(|adoption| match adoption {
                 Adoption::Same { path, entry, .. } => w.set_baseline(path, Some(entry)),
@@ -76,6 +85,13 @@ impl Engine {
                 Outcome::Refused(_) => None,
             })
             .collect();
+        let here = done.iter().filter_map(|(action, _)| match action {
+            Action::Put { path, .. }
+            | Action::SetMeta { path, .. }
+            | Action::Move { to: path, .. } => Some(path),
+            Action::Delete { .. } => None,
+        });
+        self.make_durable(&here.collect::<Vec<_>>(), lap.workspace)?;
         self.record_pushed(&done)?;
         for (action, outcome) in batch.iter().zip(outcomes) {
             match outcome {
@@ -91,6 +107,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Makes durable what is about to be recorded as in sync. Who saved it may not have done so, and
+    /// what a power cut then left, or took away, would look like an edit or a deletion of what the
+    /// remote has.
+    fn make_durable(&self, paths: &[&RelPath], workspace: &Workspace) -> Result<(), SyncError> {
+        workspace
+            .sync_entries(paths)
+            .map_err(|source| self.local_error(source))
     }
 
     fn record_pushed(&mut self, done: &[(&Push, Version)]) -> rusqlite::Result<()> {

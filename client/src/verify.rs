@@ -274,7 +274,6 @@ impl Engine {
             },
             Some(_) | None => from.file,
         };
-        staged.sync().map_err(|source| self.local_error(source))?;
         self.state.write(|w| {
             w.set_placing(&staged.new_name(), path)?;
             w.set_placing(&staged.old_name(), path)

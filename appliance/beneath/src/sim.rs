@@ -3,7 +3,7 @@
 //! A [`Disk`] is mounted at a path of this thread. From then on what the program under test does
 //! there, SQLite included, happens on it; each call is a *step*, which may be made to fail and at
 //! which the power may be cut. What a person or another program does there goes through
-//! [`Disk::user`]: no steps, no faults, durable at once.
+//! [`Disk::user`]: no steps, no faults, durable at once unless told otherwise.
 //!
 //! A file's content and metadata become durable by syncing the file, names by syncing their folder
 //! (see `durable`). That is what POSIX promises and no more, so that a forgotten sync is found here,

@@ -1,7 +1,7 @@
 //! Disks and machines as the world handles them, on those of `raspbox-beneath`.
 
 use crate::alike::{Side, composed};
-use crate::place::{Files, OWN, Place, Tree, files_of, visible};
+use crate::place::{BESIDE, Files, OWN, Place, Tree, files_of, visible};
 use crate::scenario::{self, Call, Unsynced};
 use crate::world;
 use raspbox_beneath::sim::{self, Computer, Fault, Traits, User};
@@ -217,6 +217,17 @@ impl Drive {
         user.mkdir(path).expect("there is nothing now");
     }
 
+    /// Removes what programs left that were just saving something.
+    pub(crate) fn tidy(&self, folder: &str) {
+        let user = self.disk().user();
+        for path in user.tree(folder).into_keys() {
+            if path.ends_with(BESIDE) {
+                let removed = user.remove_all(&format!("{folder}/{path}"));
+                removed.expect("it can be removed");
+            }
+        }
+    }
+
     pub(crate) fn save(&self, path: &str) -> Saved {
         vec![(path.to_owned(), self.disk().save(path))]
     }
@@ -264,6 +275,14 @@ impl Drive {
     pub(crate) fn access(&self, folder: &str) -> Access {
         Access {
             user: self.disk().user(),
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// The same for somebody who syncs nothing.
+    pub(crate) fn careless_access(&self, folder: &str) -> Access {
+        Access {
+            user: self.disk().user().careless(),
             folder: folder.to_owned(),
         }
     }

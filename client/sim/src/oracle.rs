@@ -23,6 +23,8 @@ pub(crate) struct Oracle {
     touched: BTreeMap<String, BTreeSet<Who>>,
     /// What was deleted under which path, by whom, since then.
     deleted: Vec<(String, Digest, Who)>,
+    /// What was in sync with a workstation when its power went, and touched by nobody else: it stays.
+    held: BTreeMap<String, Digest>,
     /// Whether a side has forgotten something since then: a database was lost, or a machine died
     /// between doing something and noting it. Then an edit may meet its own echo.
     pub(crate) forgetful: bool,
@@ -41,6 +43,7 @@ impl Oracle {
         for path in touched(edit) {
             self.touch(who, path);
             self.made_again(path);
+            self.held.retain(|held, _| !related(held, path));
         }
         for (path, digest) in after {
             if before.get(path) != Some(digest) {
@@ -108,6 +111,50 @@ impl Oracle {
     /// Somebody deleted a file of this content, which was in sync.
     fn deleted(&mut self, who: Who, path: &str, digest: Digest) {
         self.deleted.push((path.to_owned(), digest, who));
+    }
+
+    /// The power goes at a workstation that has these files, while those are on the drive. What it loses
+    /// of them is no edit and no deletion of anybody's.
+    pub(crate) fn hold(&mut self, who: Who, here: &Files, there: &Files) {
+        for (path, digest) in here {
+            let others = self
+                .touched
+                .iter()
+                .any(|(touched, by)| related(touched, path) && by.iter().any(|by| *by != who));
+            if !others && there.get(path) == Some(digest) {
+                self.held.insert(path.clone(), *digest);
+            }
+        }
+    }
+
+    /// Nobody is to blame for these files of which half was written when the power went; from then on
+    /// they are contents like others.
+    pub(crate) fn torn(&mut self, who: Who, files: &Files, may_be: &dyn Fn(&str) -> bool) {
+        for (path, digest) in files {
+            if !self.written.contains_key(digest) && may_be(path) {
+                self.wrote(who, path, *digest, "a torn content");
+            }
+        }
+    }
+
+    /// Nothing is held any more: the drive itself was put back.
+    pub(crate) fn let_go(&mut self) {
+        self.held.clear();
+    }
+
+    /// Invariant: a power cut at a workstation takes nothing away that was in sync.
+    fn outlives_power_cuts(&self, there: &Files) -> Result<(), String> {
+        match self
+            .held
+            .iter()
+            .find(|(path, held)| there.get(*path) != Some(held))
+        {
+            None => Ok(()),
+            Some((path, held)) => Err(format!(
+                "power cut: {path} was in sync with {}, and isn't there any more",
+                self.name(held)
+            )),
+        }
     }
 
     /// Somebody has these files in front of them.
@@ -183,15 +230,10 @@ impl Oracle {
             return Ok(());
         }
         for (path, digest, who) in &self.deleted {
-            let related = |other: &str| {
-                other == path
-                    || other.starts_with(&format!("{path}/"))
-                    || path.starts_with(&format!("{other}/"))
-            };
             let others = self
                 .touched
                 .iter()
-                .any(|(touched, by)| related(touched) && by.iter().any(|other| other != who));
+                .any(|(touched, by)| related(touched, path) && by.iter().any(|other| other != who));
             if !others && files.get(path) == Some(digest) {
                 return Err(format!(
                     "no resurrection: {path} with {} is back, which {who:?} deleted",
@@ -215,6 +257,7 @@ impl Oracle {
     ) -> Result<(), String> {
         let there = files_of(drive.tree.clone());
         self.no_loss(everywhere)?;
+        self.outlives_power_cuts(&there)?;
         converged(stations, drive, problems)?;
         self.no_resurrection(&there)?;
         self.settled();
@@ -227,6 +270,7 @@ impl Oracle {
     /// Everything is alike, and everybody has seen it.
     fn settled(&mut self) {
         self.touched.clear();
+        self.held.clear();
         self.deleted.clear();
         self.forgetful = false;
     }
@@ -237,4 +281,9 @@ impl Oracle {
         self.deleted
             .retain(|(gone, ..)| gone != path && !gone.starts_with(&below));
     }
+}
+
+/// Whether two paths are one, or one is in the other.
+fn related(one: &str, other: &str) -> bool {
+    one == other || one.starts_with(&format!("{other}/")) || other.starts_with(&format!("{one}/"))
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Everything of ours on a disk.
 pub(crate) const OWN: &str = ".raspbox";
 
+/// What an editor puts behind a name for what it is just writing.
+pub(crate) const BESIDE: &str = ".new~";
+
 /// Longer than a tick of any kernel's clock. Within one nothing at all could tell two writes apart
 /// where somebody also sets the time back.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
@@ -178,7 +181,7 @@ fn make_parents(place: &impl Place, path: &str) -> io::Result<()> {
 
 /// Writes a new file beside and renames it over the old one, as editors do.
 fn write_new_and_rename(place: &impl Place, path: &str, content: &[u8]) -> io::Result<()> {
-    let beside = format!("{path}.new~");
+    let beside = format!("{path}{BESIDE}");
     place.write(&beside, content)?;
     let renamed = place.rename(&beside, path);
     if renamed.is_err() {

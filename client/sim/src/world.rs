@@ -48,7 +48,17 @@ struct Station {
     engine: Option<Engine>,
     dirty: BTreeSet<RelPath>,
     denied: BTreeSet<String>,
+    /// What its user has done since the power was last cut without syncing it.
+    unsynced: Unsynced,
     saved: Option<disks::Saved>,
+}
+
+/// What a power cut may spoil without any fault of the sync's.
+#[derive(Default)]
+pub(crate) struct Unsynced {
+    careless: bool,
+    pub(crate) paths: BTreeSet<String>,
+    pub(crate) contents: BTreeSet<Digest>,
 }
 
 /// A round that is under way.
@@ -129,6 +139,11 @@ impl World {
                 engine: None,
                 dirty: BTreeSet::new(),
                 denied: BTreeSet::new(),
+                unsynced: Unsynced {
+                    // One of two users saves as most programs do.
+                    careless: number % 2 == 0,
+                    ..Unsynced::default()
+                },
                 saved: None,
             }
         };

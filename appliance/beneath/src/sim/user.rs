@@ -1,4 +1,5 @@
-//! The disk as a person or another program has it: no steps, no faults, durable at once.
+//! The disk as a person or another program has it: no steps, no faults, durable at once or, as most
+//! programs leave it, not before somebody syncs it.
 //!
 //! Rights don't matter, and neither does whether the disk is dead or pulled: it may be in another
 //! computer. Paths are relative to its top, with `/`; symlinks are not followed.
@@ -19,6 +20,7 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct User {
     disk: Disk,
+    syncs: bool,
 }
 
 /// What stands at a path.
@@ -41,7 +43,20 @@ pub enum Node {
 
 impl User {
     pub(super) fn of(disk: &Disk) -> User {
-        User { disk: disk.clone() }
+        User {
+            disk: disk.clone(),
+            syncs: true,
+        }
+    }
+
+    /// The same as somebody who syncs nothing: what a power cut leaves of it is as with what the program
+    /// under test didn't sync.
+    #[must_use]
+    pub fn careless(self) -> User {
+        User {
+            syncs: false,
+            ..self
+        }
     }
 
     /// What is in a file.
@@ -188,7 +203,7 @@ impl User {
         found
     }
 
-    /// Does something and makes it durable, and nothing else.
+    /// Does something and makes it durable, where it is to be, and nothing else.
     fn act(&self, act: impl FnOnce(&mut Tree) -> Result<(), Errno>) -> io::Result<()> {
         let mut state = self.disk.state();
         let tree = &mut state.tree;
@@ -196,6 +211,10 @@ impl User {
         tree.all_rights = true;
         let result = act(tree);
         tree.all_rights = false;
+        if !self.syncs {
+            tree.dirty.extend(dirty);
+            return Ok(result?);
+        }
         for number in changes..tree.next_change {
             tree.sync_change(number);
         }

@@ -23,8 +23,11 @@ fn access(world: &World, station: Option<usize>) -> Option<(Machine, Access)> {
     match station {
         Some(number) => {
             let station = &world.stations[number];
-            (!station.disk.is_dead())
-                .then(|| (station.machine.clone(), station.disk.access("folder")))
+            let access = match station.unsynced.careless {
+                true => station.disk.careless_access("folder"),
+                false => station.disk.access("folder"),
+            };
+            (!station.disk.is_dead()).then(|| (station.machine.clone(), access))
         }
         None => {
             let drive = world.drive()?;
@@ -53,6 +56,18 @@ fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
             )
         });
         note(world, who, edit, &before, &after);
+        if let Some(number) = station {
+            let unsynced = &mut world.stations[number].unsynced;
+            if unsynced.careless {
+                let new = after
+                    .iter()
+                    .filter(|(path, now)| before.get(*path) != Some(now));
+                unsynced.contents.extend(new.map(|(_, now)| *now));
+                unsynced
+                    .paths
+                    .extend(touched(edit).into_iter().map(str::to_owned));
+            }
+        }
         Some(())
     });
     if done.is_some()

@@ -2,8 +2,9 @@
 
 use super::with;
 use crate::disks;
-use crate::scenario::Unsynced;
+use crate::scenario::{Unsynced, Who};
 use crate::server::SERVER;
+use raspbox_protocol::Digest;
 use raspbox_store::Store;
 
 /// Runs something on the appliance's machine; whether it still runs afterwards is noted.
@@ -82,12 +83,39 @@ pub(super) fn power_cut_appliance(unsynced: Unsynced) {
 pub(super) fn power_cut(number: usize, unsynced: Unsynced) {
     let engine = with(|world| {
         world.oracle.forgetful = true;
+        let there = world.drive().map(|drive| drive.files("", false));
         let station = &mut world.stations[number];
+        let visible = station.disk.files("folder", false);
+        let before = station.disk.files("folder", true);
         station.disk.crash(unsynced);
         station.dirty.clear();
-        (station.engine.take(), station.machine.clone())
+        station.disk.tidy("folder");
+        let after = station.disk.files("folder", true);
+        let lost = std::mem::take(&mut station.unsynced.paths);
+        let contents = std::mem::take(&mut station.unsynced.contents);
+        let may_be_torn = |path: &str| {
+            before
+                .get(path)
+                .is_some_and(|digest| contents.contains(digest))
+                || lost.iter().any(|lost| is_in(path, lost))
+        };
+        let found = (station.engine.take(), station.machine.clone());
+        let who = Who::Station(number);
+        world.oracle.hold(who, &visible, &there.unwrap_or_default());
+        world.oracle.torn(who, &after, &may_be_torn);
+        let gone: Vec<Digest> = before
+            .into_values()
+            .filter(|digest| contents.contains(digest))
+            .collect();
+        world.excuse(&gone);
+        found
     });
     engine.1.on(|| drop(engine.0));
+}
+
+fn is_in(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 pub(super) fn restart(number: usize) {

@@ -199,6 +199,7 @@ fn restore_backup() {
     on_stopped(Some("drive restored"), |world| {
         let backup = world.backup.as_ref().expect("looked for above");
         world.drives[0].restore_whole(backup);
+        world.oracle.let_go();
         // What was only on it is gone, and nobody can help that.
         let all: Vec<Digest> = world.oracle.kept().copied().collect();
         world.excuse(&all);
