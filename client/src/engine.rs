@@ -13,9 +13,9 @@ use crate::ignores::{FILE_NAME as IGNORE_FILE, Rules};
 use crate::local::{Signature, Workspace, today};
 use crate::remote::{Look, Remote, RemoteError, RemoteTree};
 use crate::report::{Event, Report, Summary};
-use crate::scan::{Doubt, LocalTree, QUIET, Scanner, Seen};
+use crate::scan::{Doubt, LocalTree, QUIET, Scanner, Seen, is_quiet};
 use crate::state::{Hashed, Print, State, StateError};
-use raspbox_beneath::now;
+use raspbox_beneath::{Stat, now};
 use raspbox_core::guard::{Allowances, Halt, guard};
 use raspbox_core::names::{Disk, Disks, check_plan};
 use raspbox_core::plan::{Plan, Trouble};
@@ -25,7 +25,7 @@ use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::info::Info;
 use raspbox_protocol::{Cursor, Entry, RelPath, Version};
 use std::collections::{BTreeSet, HashMap};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// How often a round looks again because something changed under its hands, before it leaves the
@@ -44,7 +44,7 @@ pub struct Engine {
     device: String,
     pub(crate) state: State,
     pub(crate) remote: Box<dyn Remote>,
-    rules: Rules,
+    pub(crate) rules: Rules,
     pub(crate) baseline: Folder<()>,
     pub(crate) remote_tree: RemoteTree,
     /// `None` until the first scan, and after an error left it in doubt.
@@ -69,6 +69,13 @@ pub enum Scope {
     All,
     /// Only at these paths and below: the rest is as it was at the last round.
     Paths(BTreeSet<RelPath>),
+}
+
+/// What `.raspboxignore` says.
+struct RulesFound {
+    text: String,
+    /// Whether nobody is just saving it.
+    at_rest: bool,
 }
 
 /// How a round goes.
@@ -293,23 +300,43 @@ impl Engine {
     /// Reads `.raspboxignore`. Where the patterns changed, all trees are made anew without what is
     /// ignored now.
     pub(crate) fn load_rules(&mut self, workspace: &Workspace) -> Result<(), SyncError> {
-        let text = workspace
-            .top()
-            .folder(None)
-            .and_then(|top| top.open_file(IGNORE_FILE))
-            .and_then(io::read_to_string);
-        let text = match text {
-            Ok(text) => text,
-            Err(error) if raspbox_beneath::absent(&error) => String::new(),
-            // Without the patterns, what was ignored would look new or deleted.
-            Err(error) => return Err(self.local_error(error)),
-        };
-        let rules = Rules::parse(&text);
+        let mut found = self.read_rules(workspace)?;
+        for _ in 0..QUIET_WAITS_MAX {
+            if found.at_rest {
+                break;
+            }
+            raspbox_beneath::pause(QUIET);
+            found = self.read_rules(workspace)?;
+        }
+        let rules = Rules::parse(&found.text);
         if !rules.same_as(&self.rules) {
             self.rules = rules;
             self.load()?;
         }
         Ok(())
+    }
+
+    /// Reads `.raspboxignore` as it is now. Without its patterns, what was ignored would look new: so it
+    /// minds whether somebody is just saving it, who may have emptied or removed it first.
+    fn read_rules(&self, workspace: &Workspace) -> Result<RulesFound, SyncError> {
+        let read = || {
+            let mut file = workspace.top().folder(None)?.open_file(IGNORE_FILE)?;
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            let at_rest = is_quiet(Stat::of(&file)?.ctime, now());
+            Ok(RulesFound { text, at_rest })
+        };
+        match read() {
+            Ok(found) => Ok(found),
+            Err(error) if raspbox_beneath::absent(&error) => {
+                let path = RelPath::parse(IGNORE_FILE).expect("a good name");
+                Ok(RulesFound {
+                    text: String::new(),
+                    at_rest: self.baseline.get(&path).is_none(),
+                })
+            }
+            Err(error) => Err(self.local_error(error)),
+        }
     }
 
     /// Makes sure that the remote is the one that the state is about.
@@ -407,12 +434,24 @@ impl Engine {
         if look.whole {
             self.remote_tree = Folder::default();
         }
+        let mut let_go = false;
         for (path, entry, version) in &look.changes {
             match entry {
-                Some(entry) if self.rules.skip(path, *entry == Entry::Folder) => {}
+                Some(entry) if self.rules.skip(path, *entry == Entry::Folder) => {
+                    self.remote_tree.pass_over(path);
+                }
                 Some(entry) => set(&mut self.remote_tree, path, entry, *version),
-                None => drop(self.remote_tree.remove(path)),
+                None => {
+                    let was_synced = self.remote_tree.remove(path).is_some();
+                    let_go |= !was_synced
+                        && (self.rules.skip(path, true) || self.rules.skip(path, false));
+                }
             }
+        }
+        if let_go {
+            // Its folder may be removable now, which only all the others in it tell.
+            let skip = |path: &RelPath, folder| self.rules.skip(path, folder);
+            self.remote_tree = self.state.remote(&skip)?;
         }
         for (path, why) in &look.unknown {
             let node = Node::Unknown(Unknown::Unreadable(why.clone()));

@@ -2,12 +2,12 @@
 
 use crate::engine::{Engine, Lap, SyncError, set};
 use crate::local::{Done, Expected, SYNC_SINGLY_MAX, Staged, Workspace};
-use crate::push::{batch_len, expected, relocate};
+use crate::push::{batch_len, expected, in_the_way, relocate};
 use crate::remote::Sink;
 use crate::report::{Deed, Event};
 use crate::scan::{Seen, is_settled};
 use crate::state::{Hashed, Print};
-use raspbox_beneath::{now, random_name};
+use raspbox_beneath::{Kind, now, random_name};
 use raspbox_core::plan::{Action, Trouble};
 use raspbox_core::tree::{Node, Unknown};
 use raspbox_protocol::commit::Refusal;
@@ -43,11 +43,17 @@ impl Engine {
                 }
             )
         };
+        let is_hidden = |action: &Pull| self.is_hidden_here(action, lap.workspace);
+        let (blocked, actions): (Vec<Pull>, Vec<Pull>) = actions.into_iter().partition(is_hidden);
         let (files, others): (Vec<Pull>, Vec<Pull>) = actions.into_iter().partition(is_file);
         let mut done = Vec::new();
         // Where a folder didn't come, another may be found by its name, which is not the one to put
         // anything into.
         let mut missing = BTreeSet::new();
+        for action in &blocked {
+            missing.extend(new_folder(action));
+            lap.problem(action.path(), in_the_way("on this computer"));
+        }
         for action in &others {
             if is_below(action, &missing) {
                 continue;
@@ -80,6 +86,22 @@ impl Engine {
             rest = later;
         }
         Ok(())
+    }
+
+    /// Whether something that isn't synced stands where an action puts something new: looking again
+    /// will not show it, and fetching the new one again and again not help.
+    fn is_hidden_here(&self, action: &Pull, workspace: &Workspace) -> bool {
+        let (Action::Put {
+            path: to,
+            replaces: None,
+            ..
+        }
+        | Action::Move { to, .. }) = action
+        else {
+            return false;
+        };
+        let stat = workspace.top().stat(to).ok().flatten();
+        stat.is_some_and(|stat| self.rules.skip(to, stat.kind == Kind::Folder))
     }
 
     fn pull_one(&mut self, action: &Pull, lap: &mut Lap<'_, '_>) -> io::Result<Done> {

@@ -103,10 +103,28 @@ impl Engine {
                     };
                     lap.did(deed, action.path());
                 }
+                Outcome::Refused(Refusal::Changed) if self.is_hidden_there(action)? => {
+                    lap.problem(action.path(), in_the_way("on the other side"));
+                }
                 Outcome::Refused(refusal) => lap.refused(action.path(), refusal),
             }
         }
         Ok(())
+    }
+
+    /// Whether a folder that isn't synced stands where an action puts something new: another look will
+    /// not show it.
+    fn is_hidden_there(&self, action: &Push) -> rusqlite::Result<bool> {
+        let (Action::Put {
+            path: to,
+            replaces: None,
+            ..
+        }
+        | Action::Move { to, .. }) = action
+        else {
+            return Ok(false);
+        };
+        Ok(self.rules.skip(to, true) && self.state.remote_has_folder(to)?)
     }
 
     /// Makes durable what is about to be recorded as in sync. Who saved it may not have done so, and
@@ -259,6 +277,13 @@ impl Lap<'_, '_> {
             }
         }
     }
+}
+
+/// What is said where something that isn't synced stands in the way.
+pub(crate) fn in_the_way(side: &str) -> Trouble {
+    Trouble::Failed(format!(
+        "something of this name stands {side} and is not synced ('.raspboxignore'). Rename one of them"
+    ))
 }
 
 /// How many of these actions go together.

@@ -247,7 +247,7 @@ pub fn is_settled(print: &Print, now: Mtime) -> bool {
 
 /// Whether a file with this ctime hasn't been touched for long enough. One of the future says
 /// nothing: a clock was set back, or is a file server's.
-fn is_quiet(ctime: Mtime, now: Mtime) -> bool {
+pub(crate) fn is_quiet(ctime: Mtime, now: Mtime) -> bool {
     let quiet = i64::try_from(QUIET.as_nanos()).expect("a tenth of a second fits");
     !(0..quiet).contains(&now.0.saturating_sub(ctime.0))
 }

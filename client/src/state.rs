@@ -176,6 +176,13 @@ impl State {
         load(rows, skip)
     }
 
+    /// Whether the remote has a folder at a path, also where it isn't synced.
+    pub fn remote_has_folder(&self, path: &RelPath) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM remote WHERE path = ?1 AND kind = ?2)")?
+            .query_row(params![path.as_str(), FOLDER], |row| row.get(0))
+    }
+
     /// All cached hashes.
     pub fn all_hashed(&self) -> rusqlite::Result<HashMap<RelPath, Hashed>> {
         let mut statement = self
@@ -575,7 +582,9 @@ fn load<T: Clone>(
     entries.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
     let mut tree = Folder::default();
     for (path, entry, tag) in entries {
-        if !skip(&path, entry == Entry::Folder) {
+        if skip(&path, entry == Entry::Folder) {
+            tree.pass_over(&path);
+        } else {
             // What is below a skipped folder finds no parent, and is skipped with it.
             drop(tree.insert(&path, Node::new(entry, tag)));
         }

@@ -24,7 +24,8 @@ const FULL_SCAN_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// How often what could not be done is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How soon a file that was being written is looked at again.
+/// How soon a file that was being written is looked at again; twice as long each time that the same ones
+/// are, up to [`RETRY_INTERVAL`].
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How soon a lost connection is tried again, doubling up to the most.
@@ -157,6 +158,9 @@ struct Agenda {
     /// When to look at the remote without being told, and how often.
     poll_at: Instant,
     poll: Option<Duration>,
+    /// What was busy in the last round, and how soon that is looked at again.
+    busy: BTreeSet<RelPath>,
+    busy_interval: Duration,
     /// After a failure: not before.
     not_before: Option<Instant>,
     backoff: Duration,
@@ -171,6 +175,8 @@ impl Agenda {
             rescan,
             poll_at: now,
             poll: None,
+            busy: BTreeSet::new(),
+            busy_interval: BUSY_INTERVAL,
             not_before: None,
             backoff: BACKOFF_MIN,
         }
@@ -210,7 +216,14 @@ impl Agenda {
         let busy = summary
             .problems
             .iter()
-            .any(|problem| problem.what == Trouble::Local(Unknown::Busy));
+            .filter(|problem| problem.what == Trouble::Local(Unknown::Busy));
+        let busy: BTreeSet<RelPath> = busy.map(|problem| problem.path.clone()).collect();
+        // What never becomes quiet must not keep the computer, and the appliance, at it.
+        self.busy_interval = match busy == self.busy {
+            true => (self.busy_interval * 2).min(RETRY_INTERVAL),
+            false => BUSY_INTERVAL,
+        };
+        self.busy = busy;
         // What is damaged stays so until somebody repairs it, and is not looked at every minute.
         let may_pass = summary.problems.iter().any(|problem| {
             !matches!(
@@ -218,8 +231,8 @@ impl Agenda {
                 Trouble::Local(Unknown::Damaged) | Trouble::Remote(Unknown::Damaged)
             )
         });
-        if busy {
-            self.scan_at = self.scan_at.min(now + BUSY_INTERVAL);
+        if !self.busy.is_empty() {
+            self.scan_at = self.scan_at.min(now + self.busy_interval);
         } else if may_pass {
             self.scan_at = self.scan_at.min(now + RETRY_INTERVAL);
         }
@@ -364,10 +377,15 @@ fn touched(root: &Path, event: &notify::Event) -> Option<Vec<RelPath>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Agenda, BACKOFF_MAX, BACKOFF_STRANGER_MAX, QUIET, Scope, backoff_max, is_final};
+    use super::{
+        Agenda, BACKOFF_MAX, BACKOFF_STRANGER_MAX, BUSY_INTERVAL, QUIET, RETRY_INTERVAL, Scope,
+        backoff_max, is_final,
+    };
     use crate::engine::SyncError;
     use crate::remote::{Digest256, RemoteError};
     use crate::report::Summary;
+    use raspbox_core::plan::{Problem, Trouble};
+    use raspbox_core::tree::Unknown;
     use raspbox_protocol::RelPath;
     use std::time::{Duration, Instant};
 
@@ -402,6 +420,38 @@ mod tests {
             agenda.due(now + QUIET * 2),
             Some(Scope::Paths([path("b")].into()))
         );
+    }
+
+    #[test]
+    fn what_stays_busy_is_looked_at_more_and_more_rarely() {
+        let mut now = Instant::now();
+        let mut agenda = settled(now);
+        let busy = |names: &[&str]| Summary {
+            problems: names
+                .iter()
+                .map(|name| Problem {
+                    path: path(name),
+                    what: Trouble::Local(Unknown::Busy),
+                })
+                .collect(),
+            ..Summary::default()
+        };
+        let mut wait = |names: &[&str]| {
+            agenda.went(&Scope::All, &busy(names), now);
+            let wait = agenda.next(now);
+            now += wait;
+            wait
+        };
+        assert_eq!(wait(&["log"]), BUSY_INTERVAL);
+        assert_eq!(wait(&["log"]), BUSY_INTERVAL * 2);
+        assert_eq!(wait(&["log"]), BUSY_INTERVAL * 4);
+        assert_eq!(wait(&["log", "film"]), BUSY_INTERVAL);
+        for _ in 0..20 {
+            wait(&["log"]);
+        }
+        assert_eq!(wait(&["log"]), RETRY_INTERVAL);
+        wait(&[]);
+        assert_eq!(wait(&["log"]), BUSY_INTERVAL);
     }
 
     #[test]

@@ -5,9 +5,11 @@
 use raspbox::engine::{Engine, Options, Scope};
 use raspbox::local::Workspace;
 use raspbox::remote::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
+use raspbox::report::Event;
 use raspbox_beneath::File;
 use raspbox_beneath::sim::{Computer, Disk, Entered, Fault, Node, Traits, Unsynced, User, enter};
 use raspbox_core::guard::Displaced;
+use raspbox_core::plan::Trouble;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
 use raspbox_protocol::info::{DriveId, Holds, Info};
 use raspbox_protocol::want::Want;
@@ -114,6 +116,13 @@ impl Shelved {
             Op::Delete { path, expect } => {
                 if !self.meets(path, Expect::Version(*expect)) {
                     return Err(Refusal::Changed);
+                }
+                if self
+                    .entries
+                    .keys()
+                    .any(|other| other != path && other.is_in(path))
+                {
+                    return Err(Refusal::NotEmpty);
                 }
                 self.entries.remove(path);
                 self.seq += 1;
@@ -465,4 +474,122 @@ fn what_both_have_outlives_a_power_cut_here() {
         assert_eq!(has.get("g").map(Vec::as_slice), Some(EDIT), "{unsynced:?}");
         assert_eq!(station.files().get("g").map(Vec::as_slice), Some(EDIT));
     }
+}
+
+/// Somebody saves `.raspboxignore` in two steps, of which the second comes at each step of a round, if
+/// soon enough.
+fn save_rules_at_each_step(first: fn(&User)) {
+    const RULES: &[u8] = b"secret\n";
+    let prepared = || {
+        let mut station = Station::new();
+        let user = station.disk.user();
+        user.write("box/.raspboxignore", RULES).expect("written");
+        station.sync();
+        user.write("box/secret", EDIT).expect("written");
+        station.sync();
+        station.computer.advance(Duration::from_secs(600));
+        first(&user);
+        station
+    };
+    let mut station = prepared();
+    let before = station.disk.steps();
+    assert!(station.round());
+    let steps = station.disk.steps() - before;
+    assert!(station.shelf.holds(EDIT), "it was meant so");
+    let mut soon = 0;
+    for step in 0..steps {
+        let mut station = prepared();
+        let (user, computer) = (station.disk.user(), station.computer.clone());
+        let saved = Arc::new(Mutex::new(None));
+        let (began, when) = (computer.now(), saved.clone());
+        station
+            .disk
+            .meanwhile(station.disk.steps() + step, move || {
+                user.write("box/.raspboxignore", RULES).expect("written");
+                *when.lock().expect("nobody panicked") = Some(computer.now());
+            });
+        assert!(station.round());
+        let saved: Option<Mtime> = *saved.lock().expect("nobody panicked");
+        // There may be fewer steps where it never comes to be sent.
+        if saved.is_some_and(|saved| saved.0 - began.0 < 90_000_000) {
+            soon += 1;
+            assert!(!station.shelf.holds(EDIT), "step {step}");
+        }
+    }
+    assert!(soon > 5, "{soon} of {steps}");
+}
+
+#[test]
+fn rules_that_are_being_saved_are_waited_for() {
+    save_rules_at_each_step(|user| user.write("box/.raspboxignore", b"").expect("written"));
+    save_rules_at_each_step(|user| user.remove("box/.raspboxignore").expect("removed"));
+}
+
+/// What a round says, and that it was the only lap.
+fn troubles(station: &mut Station) -> Vec<(String, Trouble)> {
+    let engine = station.engine.as_mut().expect("opened before");
+    let mut plans = 0;
+    let round = engine.round(&Scope::All, Options::default(), &mut |event| {
+        plans += usize::from(matches!(event, Event::Planned(_)));
+    });
+    let problems = round.expect("a round").problems;
+    assert_eq!(plans, 1, "{problems:?}");
+    let said = problems
+        .into_iter()
+        .map(|problem| (problem.path.to_string(), problem.what));
+    said.collect()
+}
+
+/// A station whose rules ignore folders called `build`.
+fn ignoring() -> Station {
+    let mut station = Station::new();
+    let user = station.disk.user();
+    user.write("box/.raspboxignore", b"build/\n")
+        .expect("written");
+    station.sync();
+    station
+}
+
+#[test]
+fn a_folder_in_which_something_ignored_stands_there_is_said_and_not_tried_for_ever() {
+    let mut station = Station::new();
+    let user = station.disk.user();
+    user.mkdir("box/p/build").expect("made");
+    user.write("box/p/build/x", OLD).expect("written");
+    station.sync();
+    user.write("box/.raspboxignore", b"build/\n")
+        .expect("written");
+    station.sync();
+    user.remove_all("box/p").expect("removed");
+    station.computer.advance(Duration::from_secs(600));
+    let said = [("p".to_owned(), Trouble::HoldsUnsynced)];
+    assert_eq!(troubles(&mut station), said);
+    // It goes as soon as nothing is in it.
+    for gone in ["p/build/x", "p/build"] {
+        station.shelf.open().entries.remove(&path(gone));
+    }
+    station.sync();
+    assert!(!station.shelf.open().entries.contains_key(&path("p")));
+}
+
+#[test]
+fn what_is_ignored_and_in_the_way_is_said_and_not_tried_for_ever() {
+    let in_the_way = |said: &[(String, Trouble)]| {
+        let [(path, Trouble::Failed(why))] = said else {
+            panic!("{said:?}")
+        };
+        assert!(path == "build" && why.contains("not synced"), "{said:?}");
+    };
+    let mut here = ignoring();
+    here.disk.user().mkdir("box/build").expect("made");
+    here.shelf.open().put_file("build", EDIT);
+    in_the_way(&troubles(&mut here));
+    let mut there = ignoring();
+    there
+        .shelf
+        .open()
+        .put(&path("build"), Entry::Folder, Vec::new());
+    there.disk.user().write("box/build", EDIT).expect("written");
+    there.computer.advance(Duration::from_secs(600));
+    in_the_way(&troubles(&mut there));
 }

@@ -146,6 +146,15 @@ impl<T> Folder<T> {
         }
     }
 
+    /// Notes that something stands at this path that isn't synced: its folder can't be removed.
+    pub fn pass_over(&mut self, path: &RelPath) {
+        let mut names = path.names();
+        names.next_back();
+        if let Some(folder) = self.walk_mut(names) {
+            folder.holds_unsynced = true;
+        }
+    }
+
     /// Takes away what stands at this path, with everything below it.
     pub fn remove(&mut self, path: &RelPath) -> Option<Node<T>> {
         let mut names = path.names();
