@@ -57,6 +57,9 @@ pub(crate) struct Batch<'a> {
     pub(crate) folders: Folders<'a>,
     /// Where names changed, to be made durable; always in the same order, for the simulation.
     pub(crate) touched: BTreeMap<Option<RelPath>, Rc<Folder>>,
+    /// Files that were found to be what was asked for, to be made durable; a few more than a small
+    /// batch has at most, since in a large one everything is.
+    pub(crate) found: Vec<raspbox_beneath::File>,
     /// Contents that came to be kept.
     pub(crate) kept: Vec<Digest>,
     /// Staged names that nobody needs once the batch is journalled.
@@ -129,6 +132,7 @@ impl Inner {
             by,
             folders: Folders::new(self),
             touched: BTreeMap::new(),
+            found: Vec::new(),
             kept: Vec::new(),
             disposable: Vec::new(),
         };
@@ -265,6 +269,9 @@ impl Batch<'_> {
         let trouble = |error| StoreError::io("the drive", error);
         if changes > SMALL_BATCH || !self.store.disk.stable_inodes {
             return self.store.own.folder.sync_all().map_err(trouble);
+        }
+        for file in &self.found {
+            file.sync_all().map_err(trouble)?;
         }
         for folder in self.touched.values() {
             folder.sync().map_err(trouble)?;

@@ -4,7 +4,7 @@
 //! as the rows say, and then looks at what was *displaced*: if that isn't what its row says, somebody
 //! wrote in between, it is put back, and the change is refused.
 
-use crate::apply::{Batch, Stop, clash};
+use crate::apply::{Batch, SMALL_BATCH, Stop, clash};
 use crate::beneath::{Folder, Look, Onto};
 use crate::change::{Change, Content, Expected, Only, PutPlan, check_expected, plan_put};
 use crate::damage;
@@ -72,7 +72,8 @@ impl Batch<'_> {
         let before = self.store.own.staging.look(staged);
         let before = before.map_err(|e| refused(path, e))?;
         let entry = match (plan, row) {
-            (PutPlan::Done(version), _) => {
+            (PutPlan::Done(version), Some(row)) => {
+                self.secure(path, folder, &row)?;
                 self.disposable.push(staged.to_owned());
                 return Ok(version);
             }
@@ -88,9 +89,31 @@ impl Batch<'_> {
                 entry
             }
             // It came to stand there within this batch.
-            (PutPlan::Replace(_), _) => return Err(StoreError::Changed(path.clone()).into()),
+            (PutPlan::Replace(_) | PutPlan::Done(_), _) => {
+                return Err(StoreError::Changed(path.clone()).into());
+            }
         };
         self.note_put(path, folder, entry, before.as_ref())
+    }
+
+    /// Has what stands there made durable with the batch: whoever wrote it by other means has perhaps
+    /// not, and our own copy of it is dropped.
+    pub(crate) fn secure(
+        &mut self,
+        path: &RelPath,
+        folder: Rc<Folder>,
+        row: &Row,
+    ) -> Result<(), Stop> {
+        if row.digest().is_some() && self.found.len() <= SMALL_BATCH {
+            let file = folder.open(path.name()).map_err(|e| refused(path, e))?;
+            let look = Look::of(&file).map_err(|e| refused(path, e))?;
+            if !row.fits_now(&look, &self.store.disk) {
+                return Err(StoreError::Changed(path.clone()).into());
+            }
+            self.found.push(file);
+        }
+        self.touch(path, folder);
+        Ok(())
     }
 
     /// Writes the row of what was just given its name; `before` is what it looked like then.

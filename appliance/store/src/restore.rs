@@ -171,10 +171,11 @@ impl Batch<'_> {
             keep_mode: false,
         };
         let plan = plan_put(path, row.as_ref(), damaged, expected, &content)?;
-        if let PutPlan::Done(version) = plan {
-            return Ok(version);
-        }
         let folder = self.folders.parent(path)?;
+        if let (PutPlan::Done(version), Some(row)) = (&plan, &row) {
+            self.secure(path, folder, row)?;
+            return Ok(*version);
+        }
         let name = file.digest.to_string();
         let shelf = self.dress_kept(path, file, &name)?;
         let before = shelf.look(&name).map_err(|e| refused(path, e))?;

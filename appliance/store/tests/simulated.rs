@@ -1,10 +1,11 @@
 //! A store on a simulated disk: the power is cut at every step of everything that it does.
 
+use raspbox_beneath::Top;
 use raspbox_beneath::sim::{Computer, Disk, Fault, Node, Traits, Unsynced, enter};
 use raspbox_protocol::commit::{CommitFrame, Expect, Op};
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::to_bytes;
-use raspbox_protocol::{Digest, File, Mtime, RelPath};
+use raspbox_protocol::{Digest, File, Mtime, RelPath, Version};
 use raspbox_store::{By, Faults, Options, Store, StoreError};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -214,6 +215,50 @@ fn nor_where_a_version_is_restored_without_room_for_a_copy() {
             check_with(&tight, traits, |step| {
                 Unsynced::Random(seed * 10_000 + step)
             });
+        }
+    }
+}
+
+/// Somebody copies files onto the drive, and a client sends the same before they are durable.
+#[test]
+fn what_is_found_done_is_durable_before_it_is_acknowledged() {
+    for traits in [Traits::ext4(), Traits::fat()] {
+        for count in [1, 8, 9, 20] {
+            let computer = Computer::new(NOON, 1);
+            let _entered = enter(&computer);
+            let disk = Disk::new(traits);
+            disk.mount(Path::new(AT));
+            let store = open(&Faults::default()).expect("opens");
+            let top = Top::open(Path::new(AT)).and_then(|top| top.folder(None));
+            let top = top.expect("the top");
+            let mut frames = Vec::new();
+            for n in 0..count {
+                let (name, content) = (format!("f{n}"), format!("content {n}"));
+                let mut file = top.create_file(&name, 0o644).expect("made");
+                file.write_all(content.as_bytes()).expect("written");
+                frames.push(CommitFrame::Op(Op::Put {
+                    path: path(&name),
+                    expect: Expect::Absent,
+                    file: File {
+                        digest: Digest::of(content.as_bytes()),
+                        size: content.len() as u64,
+                        mtime: NOON,
+                        executable: false,
+                    },
+                }));
+                frames.push(CommitFrame::Data(content.into_bytes()));
+            }
+            frames.push(CommitFrame::End { ops: count });
+            let frames = to_bytes(&frames);
+            let (id, by) = (RequestId([1; 16]), By("ann".into()));
+            let summary = store.commit(id, &by, &|_| true, &mut &frames[..]);
+            let first = Version(1);
+            let done = CommitSummary::All { ops: count, first };
+            assert_eq!(summary.expect("done"), done);
+            let before = files(&disk);
+            drop(store);
+            disk.crash(Unsynced::Dropped);
+            assert_eq!(files(&disk), before, "{count} files");
         }
     }
 }
