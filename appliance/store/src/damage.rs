@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::journal::{Tx, key, now_ns, path};
 use crate::rows::{self, Row};
+use crate::scan::OTHER_MEANS;
 use crate::staging::digest_of;
 use raspbox_beneath::unreadable;
 use raspbox_protocol::damage::{DAMAGES_MAX, Damage, Place};
@@ -226,7 +227,8 @@ impl Inner {
     /// damaged, and if so marks it. `found` is `None` where it can't be read.
     ///
     /// It is not where the row or the file is another by now, and where the row is so young that a
-    /// second write could have left all times the same: then it is an edit, and journalled as one.
+    /// second write could have left all times the same and the first was not ours either: then it is an
+    /// edit, and journalled as one.
     pub(crate) fn suspect(
         &self,
         at: &RelPath,
@@ -250,7 +252,7 @@ impl Inner {
         if !look.is_some_and(|look| row.fits_now(&look, &self.disk)) {
             return Ok(false);
         }
-        if found.is_some() && row.is_racy() {
+        if found.is_some() && row.is_racy() && row.by == OTHER_MEANS {
             self.scan_at(&tx, &folder, at)?;
             self.publish(tx)?;
             return Ok(false);

@@ -24,14 +24,15 @@ use crate::perform::old_name;
 use crate::rows::{self, Intent, Row};
 use crate::staging::digest_of;
 use raspbox_protocol::{Entry, File, RelPath, Version};
+use std::collections::BTreeSet;
 use std::io;
 
 impl Inner {
     /// At opening: settles what was interrupted, removes what is left over and scans the tree.
     pub(crate) fn recover(&self, writer: &mut Writer) -> Result<(), StoreError> {
         let tx = self.begin(&writer.db)?;
-        self.settle_intents(&tx)?;
-        self.scan_all(&tx)?;
+        let doubted = self.settle_intents(&tx)?;
+        self.scan_all(&tx, &doubted)?;
         self.adopt_kept(&tx)?;
         rows::clear_intents(&tx)?;
         self.own
@@ -48,8 +49,8 @@ impl Inner {
     /// The same while the store is in use: others are staging files, so leftovers stay.
     pub(crate) fn settle(&self, writer: &mut Writer) -> Result<(), StoreError> {
         let tx = self.begin(&writer.db)?;
-        self.settle_intents(&tx)?;
-        self.scan_all(&tx)?;
+        let doubted = self.settle_intents(&tx)?;
+        self.scan_all(&tx, &doubted)?;
         rows::clear_intents(&tx)?;
         self.own
             .folder
@@ -60,11 +61,13 @@ impl Inner {
         Ok(())
     }
 
-    fn settle_intents(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
+    /// Returns the paths at which a new content may stand that looks like what their rows say.
+    fn settle_intents(&self, tx: &Tx<'_>) -> Result<BTreeSet<RelPath>, StoreError> {
+        let mut doubted = BTreeSet::new();
         for intent in rows::intents(tx.db)? {
             let trouble = |e| StoreError::io(&intent.path, e);
             if !self.disk.stable_inodes && self.may_have_come(tx, &intent)? {
-                rows::doubt(tx, &intent.path)?;
+                doubted.insert(intent.path.clone());
             }
             self.finish_exchange(tx, &intent).map_err(trouble)?;
             self.settle_old(tx, &intent, &old_name(&intent.staged))?;
@@ -82,7 +85,7 @@ impl Inner {
                 self.settle_old(tx, &intent, &intent.staged)?;
             }
         }
-        Ok(())
+        Ok(doubted)
     }
 
     /// Whether the new content may stand under its name already. Where it has the old one's size and

@@ -335,13 +335,6 @@ pub(crate) fn intents(db: &Connection) -> rusqlite::Result<Vec<Intent>> {
     intents.collect()
 }
 
-/// Lets the next scan read a file, whatever its row says.
-pub(crate) fn doubt(tx: &Tx<'_>, at: &RelPath) -> rusqlite::Result<()> {
-    let sql = "UPDATE entry SET recorded_ns = disk_mtime_ns WHERE path = ?";
-    tx.db.prepare_cached(sql)?.execute([key(at)])?;
-    Ok(())
-}
-
 /// Forgets all intents: what they were about is journalled.
 pub(crate) fn clear_intents(tx: &Tx<'_>) -> rusqlite::Result<()> {
     tx.db.prepare_cached("DELETE FROM intent")?.execute([])?;

@@ -14,11 +14,11 @@ use crate::rows::{self, Row};
 use crate::staging::digest_of;
 use raspbox_protocol::path::RESERVED_NAME;
 use raspbox_protocol::{Entry, File, RelPath};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
 /// By whom a change is that was found on the disk.
-const OTHER_MEANS: &str = "";
+pub(crate) const OTHER_MEANS: &str = "";
 
 /// How many rows are read at once.
 const PAGE: u32 = 1_000;
@@ -34,6 +34,8 @@ struct Scan<'a> {
     store: &'a Inner,
     tx: &'a Tx<'a>,
     rows: RowPages<'a>,
+    /// Files to read whatever they look like: something else was put there before a crash.
+    doubted: &'a BTreeSet<RelPath>,
     changes: u32,
     /// Whether the transaction may be made durable in between.
     renew: bool,
@@ -50,11 +52,16 @@ struct RowPages<'a> {
 
 impl Inner {
     /// Compares the whole tree.
-    pub(crate) fn scan_all(&self, tx: &Tx<'_>) -> Result<(), StoreError> {
+    pub(crate) fn scan_all(
+        &self,
+        tx: &Tx<'_>,
+        doubted: &BTreeSet<RelPath>,
+    ) -> Result<(), StoreError> {
         let mut scan = Scan {
             store: self,
             tx,
             rows: RowPages::new(tx, None),
+            doubted,
             changes: 0,
             renew: true,
         };
@@ -85,6 +92,7 @@ impl Inner {
             store: self,
             tx,
             rows,
+            doubted: &BTreeSet::new(),
             changes: 0,
             renew: false,
         };
@@ -165,7 +173,8 @@ impl Scan<'_> {
             let bit = matches!(row.entry, Entry::File(file) if file.executable != look.executable);
             row.fits(&look, &self.store.disk) && !row.is_racy() && !(bit && self.store.disk.modes)
         };
-        if row.as_ref().is_some_and(as_recorded) {
+        let doubted = self.doubted.contains(path);
+        if !doubted && row.as_ref().is_some_and(as_recorded) {
             return Ok(());
         }
         let (mut entry, look) = match look.kind.clone() {
@@ -203,6 +212,9 @@ impl Scan<'_> {
                 }
                 entry
             }
+            Some(row) if !doubted && self.is_damage(&row, &entry, &look) => {
+                return self.damaged(path, &row, &entry);
+            }
             Some(row) => {
                 self.store.note_past(self.tx, path, &row, End::Replaced)?;
                 entry
@@ -215,6 +227,30 @@ impl Scan<'_> {
         row.since_ns = since.unwrap_or(row.since_ns);
         rows::put(self.tx, path, &row)?;
         Ok(self.changed()?)
+    }
+
+    /// Whether another content is the drive's doing, though its row is too young to tell by itself: it
+    /// was staged and synced by us, and looks as it did then. An edit within the same tick that keeps
+    /// the size is taken for damage too, which holds it back and loses nothing; to take damage for an
+    /// edit would have every good copy of it replaced.
+    fn is_damage(&self, row: &Row, found: &Entry, look: &Look) -> bool {
+        matches!((row.digest(), found), (Some(was), Entry::File(is)) if was != is.digest)
+            && row.by != OTHER_MEANS
+            && row.fits_now(look, &self.store.disk)
+    }
+
+    /// Marks a file as damaged; its row stays as it is.
+    fn damaged(&self, path: &RelPath, row: &Row, found: &Entry) -> Result<(), Trouble> {
+        let (Some(expected), Entry::File(found)) = (row.digest(), found) else {
+            return Ok(());
+        };
+        damage::mark(self.tx, path, &expected, Some(&found.digest))?;
+        tracing::error!(
+            %path, %expected, found = %found.digest,
+            "damaged: its content changed though nobody wrote to it. Repair it with: \
+             raspbox verify --repair"
+        );
+        Ok(())
     }
 
     /// Buries all rows that come before a path (`None`: all that are left).

@@ -127,9 +127,11 @@ fn an_edit_by_other_means_is_no_damage() {
     std::fs::write(my.at("a"), "new  content").expect("write");
     assert_eq!(scrub(&my).damaged, 0);
     assert_eq!(damages(&my), []);
-    // Nor is one between two looks at a file whose row is so young that nothing tells them apart.
-    let my = Box::new();
-    my.put("a", "one").expect("put");
+    // Nor is one between two looks at a file that somebody wrote, and whose row is so young that nothing
+    // tells them apart.
+    let mut my = Box::new();
+    std::fs::write(my.at("a"), "one").expect("write");
+    my.reopen();
     std::fs::write(my.at("a"), "two").expect("write");
     let now = std::fs::metadata(my.at("a")).expect("there");
     let db = rusqlite::Connection::open(my.at(".raspbox/journal.db")).expect("opens");
@@ -142,6 +144,51 @@ fn an_edit_by_other_means_is_no_damage() {
     assert_eq!(damages(&my), []);
     assert_eq!(my.changes(cursor), ["+a"]);
     my.check_tree();
+}
+
+/// A stick that never stored what it was given shows that at the first reading, which may be when the row
+/// is still young.
+#[test]
+fn what_the_drive_garbled_is_damaged_however_young_its_row_is() {
+    for fat in [false, true] {
+        for by_what in ["a scrub", "a want", "a scan", "a change"] {
+            let faults = Faults {
+                fat,
+                ..Faults::default()
+            };
+            let mut my = Box::with(faults.clone());
+            my.put("a", "good content").expect("put");
+            let cursor = my.store().cursor();
+            rot(&my, "a", "evil content");
+            match by_what {
+                "a scrub" => drop(scrub(&my)),
+                "a want" => assert!(matches!(fetch(&my, "a"), Err(StoreError::Damaged(_)))),
+                "a scan" => my.open_with(faults).expect("opens"),
+                _ => {
+                    // It is damaged, so that nothing but its own version may replace it; and where
+                    // only time and size are left to go by, this reads it.
+                    let blind = commit(&my, 1, "a", Expect::Version(Version(0)), "an edit");
+                    assert_eq!(blind, Outcome::Refused(Refusal::Changed));
+                    if !fat {
+                        continue;
+                    }
+                }
+            }
+            let expected = [damaged("a", "good content", "evil content")];
+            assert_eq!(damages(&my), expected, "{by_what}, {fat}");
+            assert_eq!(my.store().cursor().seq, cursor.seq, "nobody's change");
+            let done = commit(
+                &my,
+                2,
+                "a",
+                Expect::Version(my.version("a")),
+                "good content",
+            );
+            assert!(matches!(done, Outcome::Done(_)), "{done:?}");
+            assert_eq!(fetch(&my, "a").expect("good"), "good content");
+            assert!(my.keeps("a", "evil content"), "{by_what}, {fat}");
+        }
+    }
 }
 
 #[test]
@@ -471,6 +518,12 @@ fn crash_in_a_repair(faults: &Faults) {
 /// After a filesystem was repaired, what was written last is looked at, whatever it looks like.
 #[test]
 fn after_a_repair_what_was_written_last_is_read_again() {
+    for young in [false, true] {
+        check_after_a_repair(young);
+    }
+}
+
+fn check_after_a_repair(young: bool) {
     let hour = std::time::Duration::from_secs(3600);
     let clock = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(5_000_000_000_000_000_000));
     let mut my = Box::with(Faults {
@@ -484,6 +537,11 @@ fn after_a_repair_what_was_written_last_is_read_again() {
     );
     let new = ["new", "good"].map(|name| put(name, Expect::Absent, name));
     my.commit(2, &new);
+    if young {
+        for name in ["new", "good"] {
+            my.put(name, name).expect("put");
+        }
+    }
     rot(&my, "old", "odd");
     rot(&my, "new", "nil");
     my.reopen();
