@@ -12,7 +12,7 @@ use crate::place::{self, Place};
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
-use crate::upload::{put_commit, put_file, put_wants};
+use crate::upload::{put_commit, put_file, put_holds, put_wants};
 use crate::versions;
 use async_trait::async_trait;
 use raspbox_protocol::RelPath;
@@ -188,6 +188,13 @@ impl Backend {
                     .ok_or_else(|| Trouble::unavailable("no such list"))?;
                 get_wants(shared, session, transfer, &wants, output).await
             }
+            Special::Holds(id) => {
+                let digests = session
+                    .holds(*id)
+                    .ok_or_else(|| Trouble::unavailable("no such list"))?;
+                let held = shared.slot.store()?.holds(&digests)?.to_string();
+                get_bytes(transfer, held.as_bytes(), position, output).await
+            }
             Special::Damaged => {
                 let list = damage::print(&shared.slot.store()?.damages()?);
                 get_bytes(transfer, list.as_bytes(), position, output).await
@@ -244,6 +251,11 @@ impl Backend {
                 account.need(Permission::Read)?;
                 account.need(Permission::List)?;
                 put_wants(session, transfer, *id, input).await
+            }
+            Special::Holds(id) => {
+                account.need(Permission::Read)?;
+                account.need(Permission::List)?;
+                put_holds(session, transfer, *id, input).await
             }
             Special::Info
             | Special::Tree

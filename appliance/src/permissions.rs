@@ -65,6 +65,8 @@ impl Permissions {
     pub(crate) fn allow(self, op: &Op) -> bool {
         self.has(match op {
             Op::Put { .. } | Op::Restore { .. } | Op::Symlink { .. } => Permission::Write,
+            // Not for readers: it takes room, for which older versions may have to go.
+            Op::Keep { .. } => Permission::Write,
             Op::MakeFolder { .. } => Permission::MakeFolder,
             Op::Delete { .. } => Permission::Delete,
             Op::Move { .. } => Permission::Rename,

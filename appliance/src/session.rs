@@ -6,9 +6,9 @@
 use crate::accounts::Account;
 use crate::datachan::{DataChannel, Refused};
 use crate::reply::Trouble;
-use raspbox_protocol::RelPath;
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::want::Want;
+use raspbox_protocol::{Digest, RelPath};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -68,6 +68,7 @@ struct State {
     last_active: Instant,
     look_failed: Option<RelPath>,
     wants: VecDeque<(RequestId, Arc<Vec<Want>>)>,
+    holds: Option<(RequestId, Arc<Vec<Digest>>)>,
     buffers: Vec<Vec<u8>>,
 }
 
@@ -99,6 +100,7 @@ impl Session {
                 last_active: now,
                 look_failed: None,
                 wants: VecDeque::new(),
+                holds: None,
                 buffers: Vec::new(),
             }),
         }
@@ -247,6 +249,18 @@ impl Session {
         let state = self.state();
         let (_, wants) = state.wants.iter().find(|(known, _)| *known == id)?;
         Some(Arc::clone(wants))
+    }
+
+    /// Keeps a list of contents, in place of the last one.
+    pub(crate) fn keep_holds(&self, id: RequestId, digests: Vec<Digest>) {
+        self.state().holds = Some((id, Arc::new(digests)));
+    }
+
+    /// The list of contents that was kept.
+    pub(crate) fn holds(&self, id: RequestId) -> Option<Arc<Vec<Digest>>> {
+        let state = self.state();
+        let (known, digests) = state.holds.as_ref()?;
+        (*known == id).then(|| Arc::clone(digests))
     }
 
     /// A buffer of [`PIECE_BYTES`], used before where there is one.

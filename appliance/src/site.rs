@@ -7,8 +7,9 @@ use crate::reply::Trouble;
 use crate::stamp::parse_stamp;
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, SiteCommandContext, SiteCommandHandler};
+use raspbox_protocol::holds;
 use raspbox_protocol::special::{KNOWN, RequestId, UNKNOWN};
-use raspbox_protocol::{Cursor, Mtime, PROTOCOL_VERSION};
+use raspbox_protocol::{Cursor, Digest, Mtime, PROTOCOL_VERSION};
 
 /// The commands, by the word after SITE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,7 @@ enum Rbx<'a> {
     Result(RequestId),
     Clock,
     Knows(Cursor),
+    Holds(Vec<Digest>),
 }
 
 #[async_trait]
@@ -66,7 +68,8 @@ type Answer = Result<Reply, Trouble>;
 fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     let Some(command) = parse_rbx(arguments) else {
         return Ok(syntax(
-            "RBX VERSION | PAIR <name> | UNPAIR | RESULT <id> | CLOCK | KNOWS <cursor>",
+            "RBX VERSION | PAIR <name> | UNPAIR | RESULT <id> | CLOCK | KNOWS <cursor> | \
+             HOLDS <digest>…",
         ));
     };
     match command {
@@ -90,6 +93,12 @@ fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
             let known = if known { KNOWN } else { UNKNOWN };
             Ok(okay(known.to_owned()))
         }
+        Rbx::Holds(digests) => {
+            account.need(Permission::List)?;
+            Ok(okay(
+                backend.shared.slot.store()?.holds(&digests)?.to_string(),
+            ))
+        }
     }
 }
 
@@ -103,6 +112,7 @@ fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
         "CLOCK" if rest.is_empty() => Some(Rbx::Clock),
         "RESULT" => Some(Rbx::Result(rest.parse().ok()?)),
         "KNOWS" => Some(Rbx::Knows(rest.parse().ok()?)),
+        "HOLDS" => Some(Rbx::Holds(holds::parse_line(rest)?)),
         _ => None,
     }
 }
@@ -231,8 +241,8 @@ fn syntax(usage: &str) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::{Rbx, parse_chmod, parse_rbx, parse_utime};
-    use raspbox_protocol::Mtime;
     use raspbox_protocol::special::RequestId;
+    use raspbox_protocol::{Digest, Mtime};
 
     #[test]
     fn rbx_is_parsed() {
@@ -245,6 +255,9 @@ mod tests {
         assert_eq!(parse_rbx("UNPAIR"), Some(Rbx::Unpair));
         assert_eq!(parse_rbx("clock"), Some(Rbx::Clock));
         assert_eq!(parse_rbx(&format!("RESULT {id}")), Some(Rbx::Result(id)));
+        let digests = vec![Digest::of(b"a"), Digest::of(b"b")];
+        let line = format!("HOLDS {} {}", digests[0], digests[1]);
+        assert_eq!(parse_rbx(&line), Some(Rbx::Holds(digests)));
         for bad in [
             "",
             "PAIR",
@@ -255,6 +268,8 @@ mod tests {
             "RESULT 12",
             "KNOWS",
             "KNOWS 12",
+            "HOLDS",
+            "HOLDS 12",
             "EVIL",
         ] {
             assert_eq!(parse_rbx(bad), None, "{bad:?}");

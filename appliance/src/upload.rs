@@ -6,9 +6,10 @@ use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
 use raspbox_protocol::RelPath;
+use raspbox_protocol::holds::{self, HoldsFrame};
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::want::{WANTS_MAX, WantFrame};
-use raspbox_protocol::wire::{FrameReader, ReadError};
+use raspbox_protocol::wire::{Frame, FrameReader, ReadError};
 use raspbox_store::{Staged, Store, StoreError};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use tokio::io::AsyncRead;
 
 /// The longest list of wants, in bytes: [`WANTS_MAX`] paths of a good length.
 pub(crate) const WANT_LIST_MAX_BYTES: usize = 4 << 20;
+
+/// The longest list of contents, in bytes: [`holds::LIST_MAX`] frames of 34 bytes, and the end.
+pub(crate) const HOLDS_LIST_MAX_BYTES: usize = holds::LIST_MAX * 34 + 2;
 
 /// Stores a file. Nothing has its name before everything has come and is on the drive.
 pub(crate) async fn put_file<R: AsyncRead + Unpin>(
@@ -184,14 +188,46 @@ pub(crate) async fn put_wants<R: AsyncRead + Unpin>(
     session: &Session,
     transfer: &Transfer,
     id: RequestId,
-    mut input: R,
+    input: R,
 ) -> Result<u64, Trouble> {
+    let list = read_list(session, transfer, WANT_LIST_MAX_BYTES, input).await?;
+    let wants = parse_list(&list, WANTS_MAX, |frame| match frame {
+        WantFrame::Want(want) => Some(want),
+        WantFrame::End => None,
+    })?;
+    session.keep_wants(id, wants);
+    Ok(list.len() as u64)
+}
+
+/// Takes a list of contents and keeps it for the session.
+pub(crate) async fn put_holds<R: AsyncRead + Unpin>(
+    session: &Session,
+    transfer: &Transfer,
+    id: RequestId,
+    input: R,
+) -> Result<u64, Trouble> {
+    let list = read_list(session, transfer, HOLDS_LIST_MAX_BYTES, input).await?;
+    let digests = parse_list(&list, holds::LIST_MAX, |frame| match frame {
+        HoldsFrame::Digest(digest) => Some(digest),
+        HoldsFrame::End => None,
+    })?;
+    session.keep_holds(id, digests);
+    Ok(list.len() as u64)
+}
+
+/// Reads a list to the end of its transfer.
+async fn read_list<R: AsyncRead + Unpin>(
+    session: &Session,
+    transfer: &Transfer,
+    max_bytes: usize,
+    mut input: R,
+) -> Result<Vec<u8>, Trouble> {
     let mut list = Vec::new();
     let mut buffer = session.buffer();
     loop {
         let len = fill(transfer, &mut input, &mut buffer).await?;
-        if list.len() + len > WANT_LIST_MAX_BYTES {
-            return Err(Trouble::bad_request("the list of wants is too long"));
+        if list.len() + len > max_bytes {
+            return Err(Trouble::bad_request("the list is too long"));
         }
         list.extend_from_slice(&buffer[..len]);
         if len < buffer.len() {
@@ -199,22 +235,27 @@ pub(crate) async fn put_wants<R: AsyncRead + Unpin>(
         }
     }
     session.give_back(buffer);
-    let mut frames = FrameReader::new(list.as_slice());
-    let mut wants = Vec::new();
+    Ok(list)
+}
+
+/// The entries of a list, up to the frame that isn't one and ends it.
+fn parse_list<F: Frame, T>(
+    list: &[u8],
+    max: usize,
+    entry: impl Fn(F) -> Option<T>,
+) -> Result<Vec<T>, Trouble> {
+    let mut frames = FrameReader::new(list);
+    let mut entries = Vec::new();
     loop {
-        match frames.read::<WantFrame>() {
-            Ok(WantFrame::Want(_)) if wants.len() == WANTS_MAX => {
-                return Err(Trouble::bad_request("too many wants"));
+        match frames.read().map(&entry) {
+            Ok(Some(_)) if entries.len() == max => {
+                return Err(Trouble::bad_request("too many entries in the list"));
             }
-            Ok(WantFrame::Want(want)) => wants.push(want),
-            Ok(WantFrame::End) if frames.into_inner().is_empty() => break,
-            Ok(WantFrame::End) => {
-                return Err(Trouble::bad_request("something follows the list of wants"));
-            }
-            Err(ReadError::Io(_)) => return Err(Trouble::cut("the list of wants has no end")),
+            Ok(Some(entry)) => entries.push(entry),
+            Ok(None) if frames.into_inner().is_empty() => return Ok(entries),
+            Ok(None) => return Err(Trouble::bad_request("something follows the list")),
+            Err(ReadError::Io(_)) => return Err(Trouble::cut("the list has no end")),
             Err(ReadError::Wire(error)) => return Err(Trouble::bad_request(error.to_string())),
         }
     }
-    session.keep_wants(id, wants);
-    Ok(list.len() as u64)
 }

@@ -67,6 +67,7 @@ impl Display {
                     Deed::Pushed => "sent",
                     Deed::PushedDelete => "deleted there",
                     Deed::PushedMove => "moved there",
+                    Deed::Kept => "kept there as a version",
                     Deed::Pulled => "received",
                     Deed::PulledDelete => "deleted here",
                     Deed::PulledMove => "moved here",

@@ -117,6 +117,8 @@ pub(crate) struct Lap<'a, 'r> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) summary: &'a mut Summary,
     pub(crate) report: &'a mut Report<'r>,
+    /// Whether the remote takes contents to keep.
+    pub(crate) keeps: bool,
     /// Whether another look is due: something was made that the plan didn't know of.
     pub(crate) again: bool,
     /// Where something else was found than the plan assumed; another look is due as well.
@@ -225,6 +227,7 @@ impl Engine {
                 workspace: &workspace,
                 summary: &mut summary,
                 report,
+                keeps: info.keeps,
                 again: false,
                 moving: Vec::new(),
                 suspects: BTreeSet::new(),
@@ -575,7 +578,11 @@ impl Engine {
         check_plan(find_moves(plan, &disks), local, &self.remote_tree, &disks)
     }
 
-    fn apply(&mut self, plan: Plan<Seen, Version>, lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
+    fn apply(
+        &mut self,
+        mut plan: Plan<Seen, Version>,
+        lap: &mut Lap<'_, '_>,
+    ) -> Result<(), SyncError> {
         self.adopt(&plan.adopt, lap.workspace)?;
         let pushes = !plan.push.is_empty();
         self.push(plan.push, lap)?;
@@ -583,6 +590,7 @@ impl Engine {
             self.remember_reached()?;
         }
         self.move_aside(&plan.asides, lap)?;
+        self.keep(&mut plan.pull, lap)?;
         self.pull(plan.pull, lap)
     }
 

@@ -9,6 +9,7 @@ mod disk;
 pub mod display;
 pub mod engine;
 pub mod ignores;
+mod keep;
 pub mod local;
 pub mod pairs;
 mod pull;

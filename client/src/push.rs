@@ -12,10 +12,10 @@ use std::io;
 
 /// The most operations that are sent at once: enough that round trips and syncs of the drive cost
 /// nothing beside them, few enough that a lost connection costs little.
-const BATCH_OPS: usize = 1_000;
+pub(crate) const BATCH_OPS: usize = 1_000;
 
 /// The most content that is sent at once, in bytes; a larger file goes alone.
-const BATCH_BYTES: u64 = 32 << 20;
+pub(crate) const BATCH_BYTES: u64 = 32 << 20;
 
 type Push = Action<Seen, Version>;
 

@@ -37,6 +37,8 @@ pub enum Deed {
     PushedDelete,
     /// It was moved to this path on the remote side.
     PushedMove,
+    /// Its content went up, to be kept there as a version, before it is replaced or deleted here.
+    Kept,
     /// Its content, or the folder or symlink, came down.
     Pulled,
     /// It was deleted here.
@@ -90,6 +92,8 @@ impl Summary {
             Deed::Pulled => self.pulled += 1,
             Deed::PushedMove | Deed::PulledMove => self.moved += 1,
             Deed::PushedDelete | Deed::PulledDelete => self.deleted += 1,
+            // A version more, which is seen in the history; what follows it is counted.
+            Deed::Kept => {}
         }
     }
 }

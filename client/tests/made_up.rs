@@ -57,6 +57,7 @@ impl Remote for Spoilt {
             },
             now: Mtime(0),
             writable: true,
+            keeps: false,
         })
     }
 
@@ -343,4 +344,221 @@ fn a_yes_is_for_all_laps_of_a_round_together() {
         Err(SyncError::Halt(Halt::Deletions { deletions, .. })) => assert_eq!(deletions, 26),
         other => panic!("{other:?}"),
     }
+}
+
+/// A drive on which others replace and delete without the appliance, and that is full or isn't.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<OnDrive>>);
+
+#[derive(Default)]
+struct OnDrive {
+    files: BTreeMap<RelPath, &'static str>,
+    seq: u64,
+    kept: BTreeMap<Digest, RelPath>,
+    full: bool,
+    asked: usize,
+    /// Does something on this computer while it is asked.
+    meanwhile: Option<Box<dyn FnOnce() + Send>>,
+}
+
+fn file_of(content: &str) -> raspbox_protocol::File {
+    raspbox_protocol::File {
+        digest: Digest::of(content.as_bytes()),
+        size: content.len() as u64,
+        mtime: Mtime(0),
+        executable: false,
+    }
+}
+
+impl Written {
+    fn on(&self) -> std::sync::MutexGuard<'_, OnDrive> {
+        self.0.lock().expect("nobody panicked")
+    }
+
+    /// Somebody writes on it, or deletes.
+    fn write(&self, files: &[(&str, Option<&'static str>)]) {
+        let mut on = self.on();
+        on.seq += 1;
+        for (path, content) in files {
+            let path = RelPath::parse(path).expect("good");
+            match content {
+                Some(content) => drop(on.files.insert(path, content)),
+                None => drop(on.files.remove(&path)),
+            }
+        }
+    }
+}
+
+impl Remote for Written {
+    fn displaced(&self) -> Displaced {
+        Displaced::Kept
+    }
+
+    fn info(&mut self) -> Result<Info, RemoteError> {
+        let keeps = true;
+        let info = Spoilt::default().info()?;
+        let cursor = Cursor {
+            seq: self.on().seq,
+            ..info.cursor
+        };
+        Ok(Info {
+            keeps,
+            cursor,
+            ..info
+        })
+    }
+
+    fn knows(&mut self, _: Cursor) -> Result<bool, RemoteError> {
+        Ok(true)
+    }
+
+    fn look(
+        &mut self,
+        _: Option<Cursor>,
+        _: &RemoteTree,
+        _: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
+    ) -> Result<Look, RemoteError> {
+        let cursor = self.info()?.cursor;
+        let on = self.on();
+        let files = on.files.iter().map(|(path, content)| {
+            let entry = Entry::File(file_of(content));
+            (path.clone(), Some(entry), Version(1))
+        });
+        Ok(Look {
+            whole: true,
+            changes: files.collect(),
+            unknown: Vec::new(),
+            cursor,
+        })
+    }
+
+    fn holds(&mut self, digests: &[Digest]) -> Result<Vec<bool>, RemoteError> {
+        let mut on = self.on();
+        on.asked += 1;
+        if let Some(meanwhile) = on.meanwhile.take() {
+            meanwhile();
+        }
+        Ok(digests.iter().map(|d| on.kept.contains_key(d)).collect())
+    }
+
+    fn push(
+        &mut self,
+        ops: &[Op],
+        open: &mut dyn FnMut(usize) -> io::Result<File>,
+        _: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Outcome>, RemoteError> {
+        let mut on = self.on();
+        let keep = |(n, op): (usize, &Op)| {
+            let Op::Keep { path, file } = op else {
+                return Ok(Outcome::Refused(Refusal::NoSpace));
+            };
+            let content = io::read_to_string(open(n)?.into_std())?;
+            Ok(if Digest::of(content.as_bytes()) != file.digest {
+                Outcome::Refused(Refusal::BadContent)
+            } else if on.full {
+                Outcome::Refused(Refusal::NoSpace)
+            } else {
+                on.kept.insert(file.digest, path.clone());
+                Outcome::Done(Version(on.seq))
+            })
+        };
+        ops.iter().enumerate().map(keep).collect()
+    }
+
+    fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
+        for (index, want) in wants.iter().enumerate() {
+            let content = self.on().files[&want.path];
+            sink.begin(index, content.len() as u64)?;
+            sink.data(index, content.as_bytes())?;
+            sink.done(index);
+        }
+        Ok(())
+    }
+
+    fn knows_hashes(&self) -> bool {
+        true
+    }
+
+    fn events(&self, _: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
+        Ok(None)
+    }
+}
+
+/// An engine that has everything that is on the drive.
+fn in_sync(dir: &Path, drive: &Written) -> (PathBuf, Engine) {
+    let folder = dir.join("folder");
+    Workspace::mark(&folder, "pair").expect("marked");
+    let (database, remote) = (dir.join("sync.db"), Box::new(drive.clone()));
+    let engine = Engine::open(&folder, "pair", "laptop", &database, remote);
+    let mut engine = engine.expect("an engine");
+    assert_eq!(problems(&mut engine), []);
+    assert_eq!(drive.on().asked, 0, "nothing is given up, nothing asked");
+    (folder, engine)
+}
+
+#[test]
+fn what_the_drive_has_no_room_to_keep_stays_here_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let drive = Written::default();
+    drive.write(&["a", "b", "d"].map(|name| (name, Some("old"))));
+    drive.write(&[("c", Some("known"))]);
+    let c = RelPath::parse("c").expect("good");
+    drive.on().kept.insert(Digest::of(b"known"), c);
+    let (folder, mut engine) = in_sync(dir.path(), &drive);
+    drive.on().full = true;
+    drive.write(&[
+        ("a", Some("new")),
+        ("b", None),
+        ("c", Some("newer")),
+        ("new", Some("n")),
+    ]);
+    let stands = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    for asked in 1..3 {
+        let troubles = problems(&mut engine);
+        let is_said = |trouble: &Trouble| matches!(trouble, Trouble::Failed(why) if why.contains("stays here") && why.contains("full"));
+        assert!(
+            troubles.len() == 2 && troubles.iter().all(is_said),
+            "{troubles:?}"
+        );
+        assert_eq!(drive.on().asked, asked, "one question a round");
+        assert_eq!(
+            (stands("a"), stands("b")),
+            (Some("old".into()), Some("old".into()))
+        );
+        assert_eq!(
+            (stands("c"), stands("new")),
+            (Some("newer".into()), Some("n".into()))
+        );
+    }
+    drive.on().full = false;
+    assert_eq!(problems(&mut engine), []);
+    assert_eq!((stands("a"), stands("b")), (Some("new".into()), None));
+    let kept: Vec<Digest> = drive.on().kept.keys().copied().collect();
+    let mut expected = [Digest::of(b"old"), Digest::of(b"known")];
+    expected.sort();
+    assert_eq!(kept, expected);
+    // Nothing is left to ask.
+    let asked = drive.on().asked;
+    assert_eq!(problems(&mut engine), []);
+    assert_eq!(drive.on().asked, asked);
+}
+
+#[test]
+fn what_is_edited_while_it_is_to_be_kept_is_an_edit() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let drive = Written::default();
+    drive.write(&[("a", Some("old"))]);
+    let (folder, mut engine) = in_sync(dir.path(), &drive);
+    drive.write(&[("a", Some("new"))]);
+    let at = folder.join("a");
+    drive.on().meanwhile = Some(Box::new(move || write(&at, "mine")));
+    let summary = engine.round(&Scope::All, Options::default(), &mut |_| {});
+    let copy = &summary.expect("a round").conflicts[0].1;
+    assert!(folder.join(copy.as_str()).exists());
+    let mut contents: Vec<String> = std::fs::read_dir(&folder)
+        .expect("a folder")
+        .filter_map(|entry| std::fs::read_to_string(entry.expect("an entry").path()).ok())
+        .collect();
+    contents.sort();
+    assert_eq!(contents, ["mine", "new"]);
 }

@@ -159,6 +159,24 @@ fn a_file_is_replaced_or_it_isnt() {
 }
 
 #[test]
+fn a_disk_that_fails_is_no_reason_to_look_for_a_name_for_ever() {
+    let computer = Computer::new(NOON, 1);
+    let _entered = enter(&computer);
+    let mut step = 0;
+    loop {
+        let disk = prepared(Traits::ext4());
+        let workspace = workspace().expect("reads").expect("it is marked");
+        disk.fail(disk.steps() + step, Fault::Die);
+        // That it returns is what is tested.
+        if workspace.move_aside(&path("f")).is_ok() {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 2, "{step}");
+}
+
+#[test]
 fn a_scan_sees_what_is_there() {
     let computer = Computer::new(NOON, 1);
     let _entered = enter(&computer);

@@ -93,6 +93,16 @@ pub enum Op {
         /// What it will be.
         file: File,
     },
+    /// A content that once stood at this path, to be kept as a version of it; it follows as that of
+    /// an [`Op::Put`]. Nothing in the tree changes. For what was replaced or deleted without the
+    /// appliance (with the drive in another computer), by who still has it: see [`crate::holds`].
+    /// Done also where it is kept already. The version in the outcome is the newest one of all.
+    Keep {
+        /// Where it stood.
+        path: RelPath,
+        /// What it was.
+        file: File,
+    },
 }
 
 /// One message of a commit.
@@ -100,7 +110,8 @@ pub enum Op {
 pub enum CommitFrame {
     /// The next operation.
     Op(Op),
-    /// The next piece of the content of the [`Op::Put`] before it, 1 to [`DATA_MAX_BYTES`] bytes.
+    /// The next piece of the content of the [`Op::Put`] or [`Op::Keep`] before it, 1 to
+    /// [`DATA_MAX_BYTES`] bytes.
     Data(Vec<u8>),
     /// The end, with the number of operations before it.
     End {
@@ -160,6 +171,7 @@ const MOVE: u8 = 5;
 const SET_META: u8 = 6;
 const PATCH_RESERVED: u8 = 7;
 const RESTORE: u8 = 8;
+const KEEP: u8 = 9;
 /// The kind of [`CommitFrame::Data`], for writing content without copying it.
 pub const DATA: u8 = 16;
 const END: u8 = 17;
@@ -254,6 +266,11 @@ fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
             put_file(out, file);
             RESTORE
         }
+        Op::Keep { path, file } => {
+            put_text(out, path.as_str());
+            put_file(out, file);
+            KEEP
+        }
     }
 }
 
@@ -290,6 +307,10 @@ fn op(kind: u8, bytes: &mut Payload<'_>) -> Result<Op, WireError> {
         RESTORE => Op::Restore {
             path: bytes.path()?,
             expect: expect(bytes)?,
+            file: file(bytes)?,
+        },
+        KEEP => Op::Keep {
+            path: bytes.path()?,
             file: file(bytes)?,
         },
         // Kind 7 is kept for an operation that changes parts of a file.

@@ -1,7 +1,7 @@
 //! What an appliance says of itself: the file `info`, one `key value` line each.
 //!
 //! It is text, since people read it with curl. Unknown keys are ignored, so that a newer appliance
-//! can say more; a missing key is an error.
+//! can say more; a missing key is an error, but for those that came later.
 
 use crate::{Cursor, CursorError, Mtime};
 use std::fmt;
@@ -30,6 +30,9 @@ pub struct Info {
     pub now: Mtime,
     /// Whether this account may change files.
     pub writable: bool,
+    /// Whether it takes contents to keep from this account ([`crate::holds`]). One that is older
+    /// doesn't say, and doesn't.
+    pub keeps: bool,
 }
 
 /// The identity of a drive.
@@ -92,7 +95,8 @@ impl fmt::Display for Info {
         writeln!(f, "file-max-bytes {}", self.holds.file_max_bytes)?;
         writeln!(f, "granularity-ns {}", self.holds.granularity.as_nanos())?;
         writeln!(f, "now-ns {}", self.now.0)?;
-        writeln!(f, "writable {}", self.writable)
+        writeln!(f, "writable {}", self.writable)?;
+        writeln!(f, "keeps {}", self.keeps)
     }
 }
 
@@ -115,6 +119,10 @@ impl FromStr for Info {
             },
             now: Mtime(value(text, "now-ns")?),
             writable: value(text, "writable")?,
+            keeps: match value(text, "keeps") {
+                Err(InfoError::Missing(_)) => false,
+                said => said?,
+            },
         })
     }
 }

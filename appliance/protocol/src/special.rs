@@ -35,6 +35,8 @@ pub enum Special {
     Result(RequestId),
     /// A list of [`crate::want`]s to store, and their contents to retrieve.
     Want(RequestId),
+    /// A list of contents to store, and which of them are kept ([`crate::holds`]) to retrieve.
+    Holds(RequestId),
     /// What is known to be damaged ([`crate::damage`]), to retrieve.
     Damaged,
     /// What a path was before, as [`crate::history`], to retrieve.
@@ -104,7 +106,7 @@ impl Special {
 #[must_use]
 pub fn is_folder(ftp_path: &str) -> bool {
     let folders = [
-        "", "/changes", "/events", "/commit", "/result", "/want", "/history", "/at",
+        "", "/changes", "/events", "/commit", "/result", "/want", "/holds", "/history", "/at",
     ];
     ftp_path
         .strip_prefix(ROOT)
@@ -130,6 +132,7 @@ impl FromStr for Special {
             ("commit", _) => id().map(Special::Commit),
             ("result", _) => id().map(Special::Result),
             ("want", _) => id().map(Special::Want),
+            ("holds", _) => id().map(Special::Holds),
             ("history", Some(path)) => RelPath::parse(path)
                 .map(Special::History)
                 .map_err(|_| NoSuchSpecial),
@@ -150,6 +153,7 @@ impl fmt::Display for Special {
             Special::Commit(id) => write!(f, "{ROOT}/commit/{id}"),
             Special::Result(id) => write!(f, "{ROOT}/result/{id}"),
             Special::Want(id) => write!(f, "{ROOT}/want/{id}"),
+            Special::Holds(id) => write!(f, "{ROOT}/holds/{id}"),
             Special::History(path) => write!(f, "{ROOT}/history/{path}"),
             Special::At(time) => write!(f, "{ROOT}/at/{}", time.0),
         }
@@ -245,6 +249,7 @@ mod tests {
             Special::Commit(id),
             Special::Result(id),
             Special::Want(id),
+            Special::Holds(id),
             Special::Damaged,
             Special::History(RelPath::parse("a/b c.txt").expect("good")),
             Special::At(Mtime(1_234_567_890_123_456_789)),
@@ -267,6 +272,8 @@ mod tests {
             "/damaged/x",
             "/changes",
             "/commit/1",
+            "/holds",
+            "/holds/1",
             "/tree/",
             "/../a",
             "/history",

@@ -4,6 +4,7 @@ use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, Result
 use raspbox_protocol::damage::{self, Damage, DamageError, Place};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::{Ended, HistoryFrame, How, Past};
+use raspbox_protocol::holds::HoldsFrame;
 use raspbox_protocol::info::{DriveId, Holds, Info};
 use raspbox_protocol::path::PATH_MAX_BYTES;
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
@@ -164,6 +165,14 @@ fn commits() {
         &CommitFrame::Op(restore),
         &format!("082f01610105ac02feffffffffffffff01{DD}"),
     );
+    let keep = Op::Keep {
+        path: path("a"),
+        file: file(),
+    };
+    check(
+        &CommitFrame::Op(keep),
+        &format!("092d0161ac02feffffffffffffff01{DD}"),
+    );
     check(&CommitFrame::Data(vec![7, 8]), "10020708");
     check(&CommitFrame::End { ops: 300 }, "1102ac02");
 }
@@ -208,6 +217,13 @@ fn wants_and_contents() {
         "0303090178",
     );
     check(&ContentFrame::End, "0400");
+}
+
+#[test]
+fn lists_of_contents() {
+    let digest = Digest::from_bytes([0xdd; 32]);
+    check(&HoldsFrame::Digest(digest), &format!("0120{DD}"));
+    check(&HoldsFrame::End, "0200");
 }
 
 #[test]
@@ -348,6 +364,7 @@ fn info_is_text() {
         },
         now: Mtime(-6),
         writable: true,
+        keeps: true,
     };
     let text = "protocol 1\n\
                 drive 01010101010101010101010101010101\n\
@@ -360,11 +377,20 @@ fn info_is_text() {
                 file-max-bytes 18446744073709551615\n\
                 granularity-ns 10000000\n\
                 now-ns -6\n\
-                writable true\n";
+                writable true\n\
+                keeps true\n";
     assert_eq!(info.to_string(), text);
     assert_eq!(text.parse(), Ok(info.clone()));
     let newer = format!("colour blue\r\n{}", text.replace('\n', "\r\n"));
-    assert_eq!(newer.parse(), Ok(info));
+    assert_eq!(newer.parse(), Ok(info.clone()));
+    let older = text.replace("keeps true\n", "");
+    let keeps = false;
+    assert_eq!(older.parse(), Ok(Info { keeps, ..info }));
+    assert!(
+        text.replace("keeps true", "keeps some")
+            .parse::<Info>()
+            .is_err()
+    );
     assert!(text.replace("drive", "drove").parse::<Info>().is_err());
     assert!(
         text.replace("bytes 4", "bytes many")

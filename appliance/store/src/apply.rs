@@ -255,6 +255,7 @@ impl Inner {
             }
             Change::Put { .. }
             | Change::PutBack { .. }
+            | Change::Keep { .. }
             | Change::MakeFolder { .. }
             | Change::Delete { .. }
             | Change::Move { .. }

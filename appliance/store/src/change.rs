@@ -32,6 +32,13 @@ pub(crate) enum Change {
         expected: Expected,
         file: File,
     },
+    /// A content becomes a version of a path; what stands there stays.
+    Keep {
+        path: RelPath,
+        file: File,
+        /// The name in the staging folder.
+        staged: String,
+    },
     /// With [`Expected::Any`], a folder that is there already is an error.
     MakeFolder { path: RelPath, expected: Expected },
     Delete {
@@ -103,15 +110,16 @@ impl Change {
             | Change::Delete { path, .. }
             | Change::SetMeta { path, .. } => (Some(path), None),
             Change::Move { from, to, .. } => (Some(from), Some(to)),
-            Change::Refused(_) => (None, None),
+            // Nothing is expected of what stands at a version's path.
+            Change::Keep { .. } | Change::Refused(_) => (None, None),
         };
         one.into_iter().chain(other)
     }
 
-    /// The name in the staging folder that a put brings.
+    /// The name in the staging folder of what it brings.
     pub(crate) fn staged(&self) -> Option<&str> {
         match self {
-            Change::Put { staged, .. } => Some(staged),
+            Change::Put { staged, .. } | Change::Keep { staged, .. } => Some(staged),
             Change::PutBack { .. }
             | Change::MakeFolder { .. }
             | Change::Delete { .. }

@@ -28,7 +28,7 @@ struct Reading<'a> {
     applied: bool,
 }
 
-/// The put whose content is coming.
+/// The put, or the version, whose content is coming.
 struct Incoming {
     op: Op,
     file: File,
@@ -137,7 +137,7 @@ impl Reading<'_> {
     }
 
     fn begin(&mut self, op: Op) -> Result<(), StoreError> {
-        if let Op::Put { file, .. } = &op {
+        if let Op::Put { file, .. } | Op::Keep { file, .. } = &op {
             let into = match self.refuses(&op) {
                 Some(refusal) => Err(refusal),
                 None => self.stage(file.size)?,
@@ -182,6 +182,8 @@ impl Reading<'_> {
             Op::Symlink { .. } if !disk.holds.symlinks => Some("it has no symlinks"),
             Op::Symlink { path, .. } | Op::MakeFolder { path } => disk.refuses_name(path),
             Op::Move { to, .. } => disk.refuses_name(to),
+            // It gets no name there, only its hash.
+            Op::Keep { file, .. } => disk.refuses_size(file.size),
             Op::Delete { .. } | Op::SetMeta { .. } => None,
         };
         why.map(|why| Refusal::Name(why.into()))
@@ -189,7 +191,7 @@ impl Reading<'_> {
 
     fn change(&self, op: Op) -> Result<Change, StoreError> {
         Ok(match op {
-            Op::Put { .. } => unreachable!("a put has content to come first"),
+            Op::Put { .. } | Op::Keep { .. } => unreachable!("its content comes first"),
             Op::Restore { path, expect, file } => match crate::restore::bring(self.store, &file)? {
                 Brought::Staged(staged) => put(*staged, path, expect, file)?,
                 Brought::Kept => Change::PutBack {
@@ -264,9 +266,6 @@ impl Reading<'_> {
         let Some(current) = self.current.take() else {
             return Ok(());
         };
-        let Op::Put { path, expect, .. } = current.op else {
-            unreachable!("only a put has content");
-        };
         let file = current.file;
         let staged = match current.into {
             Ok(staged) if staged.len_bytes() == file.size && staged.digest() == file.digest => {
@@ -281,7 +280,16 @@ impl Reading<'_> {
                 return Ok(());
             }
         };
-        self.changes.push(put(staged, path, expect, file)?);
+        self.changes.push(match current.op {
+            Op::Put { path, expect, .. } => put(staged, path, expect, file)?,
+            Op::Keep { path, .. } => keep(staged, path, file)?,
+            Op::Symlink { .. }
+            | Op::MakeFolder { .. }
+            | Op::Delete { .. }
+            | Op::Move { .. }
+            | Op::SetMeta { .. }
+            | Op::Restore { .. } => unreachable!("no content comes for it"),
+        });
         Ok(())
     }
 
@@ -294,7 +302,8 @@ impl Reading<'_> {
                     content: Content::File { .. },
                     staged,
                     ..
-                } => Some(staged),
+                }
+                | Change::Keep { staged, .. } => Some(staged),
                 _ => None,
             })
         };
@@ -336,6 +345,20 @@ fn put(staged: Staged, path: RelPath, expect: Expect, file: File) -> Result<Chan
                     file,
                     keep_mode: false,
                 },
+                staged: ready.name,
+            },
+            Err(error) => Change::Refused(refusal_or_trouble(error)?),
+        },
+    )
+}
+
+/// The change that makes a staged content a version.
+fn keep(staged: Staged, path: RelPath, file: File) -> Result<Change, StoreError> {
+    Ok(
+        match finish(staged, Some(file.mtime), file.executable, false) {
+            Ok((ready, _)) => Change::Keep {
+                path,
+                file,
                 staged: ready.name,
             },
             Err(error) => Change::Refused(refusal_or_trouble(error)?),

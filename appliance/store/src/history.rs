@@ -61,6 +61,18 @@ pub(crate) fn displace(
     end: End<'_>,
     by: &str,
 ) -> rusqlite::Result<()> {
+    displace_until(tx, at, row, tx.now()?, end, by)
+}
+
+/// The same for what ended at a time before now.
+pub(crate) fn displace_until(
+    tx: &Tx<'_>,
+    at: Option<&RelPath>,
+    row: &Row,
+    until_ns: i64,
+    end: End<'_>,
+    by: &str,
+) -> rusqlite::Result<()> {
     let Columns {
         kind,
         size,
@@ -87,7 +99,7 @@ pub(crate) fn displace(
         row.version.0.cast_signed(),
         row.by,
         row.since_ns,
-        tx.now()?,
+        until_ns,
         by,
         end.code(),
         to,
@@ -125,6 +137,20 @@ pub(crate) fn displace_tree(
 pub(crate) fn is_displaced(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM displaced WHERE digest = ? LIMIT 1")?
         .exists([digest.as_bytes().as_slice()])
+}
+
+/// How large a content is that some version needs; `None` where none does.
+pub(crate) fn size_of(db: &Connection, digest: &Digest) -> rusqlite::Result<Option<u64>> {
+    db.prepare_cached("SELECT size FROM displaced WHERE digest = ? LIMIT 1")?
+        .query_row([digest.as_bytes().as_slice()], |row| row.get::<_, i64>(0))
+        .optional()
+        .map(|found| found.map(i64::cast_unsigned))
+}
+
+/// Whether it is noted that a content stood at a path.
+pub(crate) fn was_at(db: &Connection, at: &RelPath, digest: &Digest) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM displaced WHERE path = ? AND digest = ? LIMIT 1")?
+        .exists(params![key(at), digest.as_bytes().as_slice()])
 }
 
 /// Whether this version of this path is noted already.

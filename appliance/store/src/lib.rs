@@ -54,6 +54,7 @@ use raspbox_protocol::commit::{Op, Outcome};
 use raspbox_protocol::damage::Damage;
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::Past;
+use raspbox_protocol::holds::Held;
 use raspbox_protocol::info::{DriveId, Info};
 use raspbox_protocol::special::{Clock, CommitSummary, RequestId};
 use raspbox_protocol::want::Want;
@@ -116,6 +117,7 @@ impl Store {
             holds: self.0.disk.holds,
             now,
             writable,
+            keeps: writable,
         })
     }
 
@@ -391,6 +393,11 @@ impl Store {
     pub fn read_kept(&self, file: &File) -> Result<Option<raspbox_beneath::File>, StoreError> {
         let sources = self.0.sources(&file.digest, file.size)?;
         Ok(sources.into_iter().next().map(|source| source.file))
+    }
+
+    /// Which of these contents are kept as versions; a file that has one of them now doesn't count.
+    pub fn holds(&self, digests: &[Digest]) -> Result<Held, StoreError> {
+        self.0.holds(digests).map(Held)
     }
 
     /// The names in a folder (`None`: the top) at or below which there are versions of files, each

@@ -36,6 +36,7 @@ impl Batch<'_> {
                 expected,
                 file,
             } => self.put_back(path, *expected, file, aside),
+            Change::Keep { path, file, staged } => self.keep_past(path, file, staged),
             Change::MakeFolder { path, expected } => self.make_folder(path, *expected),
             Change::Delete {
                 path,

@@ -1,17 +1,91 @@
-//! Keeping what was displaced.
+//! Keeping what was displaced, and what somebody brings that was displaced without us.
 
-use crate::beneath::{Onto, is_absent};
+use crate::apply::{Batch, Stop};
+use crate::beneath::{Fingerprint, Onto, is_absent};
+use crate::damage;
 use crate::error::StoreError;
 use crate::history::{self, End};
 use crate::inner::Inner;
 use crate::journal::Tx;
-use crate::rows::Row;
+use crate::perform::broken;
+use crate::rows::{self, Row};
 use crate::staging::digest_of;
 use raspbox_beneath::unreadable;
-use raspbox_protocol::{Digest, Entry, RelPath};
+use raspbox_protocol::{Digest, Entry, File, RelPath, Version};
 use std::io;
 
+impl Batch<'_> {
+    /// Keeps a content that stood at a path once and is brought by somebody who still has it.
+    ///
+    /// The content is on the drive before its row is, and both before this is acknowledged. It needs
+    /// no intent: a crash before that leaves it staged, and dropped, or kept and found again.
+    pub(crate) fn keep_past(
+        &mut self,
+        path: &RelPath,
+        file: &File,
+        staged: &str,
+    ) -> Result<Version, Stop> {
+        let entry = Entry::File(*file);
+        // Mostly it is known that it stood there, when, and who had made it: the scan that found it
+        // gone has noted that.
+        if !history::was_at(self.tx.db, path, &file.digest)? {
+            self.note_brought(path, &entry)?;
+        }
+        let left = self.store.keep(staged, &entry);
+        if left.map_err(|e| broken(path, e))? {
+            self.disposable.push(staged.to_owned());
+        } else {
+            self.kept.push(file.digest);
+        }
+        damage::unmark(self.tx, None, &file.digest)?;
+        tracing::info!(%path, digest = %file.digest, by = self.by, "kept what stood there");
+        Ok(Version(self.tx.seq()))
+    }
+
+    /// Notes that a content stood at a path before what stands there now. Nobody knows for how long:
+    /// for no time at all, so that no other version's time is taken from it.
+    fn note_brought(&self, path: &RelPath, entry: &Entry) -> Result<(), Stop> {
+        let (until, end) = match rows::get(self.tx.db, path)? {
+            Some(row) => (row.since_ns, End::Replaced),
+            None => (self.tx.now()?, End::Deleted),
+        };
+        let row = Row {
+            entry: entry.clone(),
+            version: Version(0),
+            by: self.by.into(),
+            since_ns: until,
+            print: Fingerprint::default(),
+            recorded_ns: 0,
+        };
+        Ok(history::displace_until(
+            self.tx,
+            Some(path),
+            &row,
+            until,
+            end,
+            "",
+        )?)
+    }
+}
+
 impl Inner {
+    /// Which of these contents are kept, durably: by their notes and by their names and sizes. None
+    /// of them is read, which would take a slow stick as long as the files are large; what is known to
+    /// have rotted is not kept.
+    pub(crate) fn holds(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
+        // What is being kept or let go at this moment is decided first.
+        let writer = self.writer()?;
+        let holds = |digest: &Digest| -> Result<bool, StoreError> {
+            let Some(size) = history::size_of(&writer.db, digest)? else {
+                return Ok(false);
+            };
+            let kept = self.own.keeps(digest, size);
+            Ok(kept.map_err(|e| StoreError::io(digest, e))?
+                && !damage::is_kept_marked(&writer.db, digest)?)
+        };
+        digests.iter().map(holds).collect()
+    }
+
     /// Moves a displaced content from the staging folder to where versions are kept.
     ///
     /// Returns whether something is left under the staged name that nobody needs any more once all
@@ -94,13 +168,13 @@ impl Inner {
                 }
                 if let Some(look) = shelf.look(&name).map_err(trouble)? {
                     tracing::warn!(%digest, "a kept content of unknown name was found");
-                    let entry = Entry::File(raspbox_protocol::File {
+                    let entry = Entry::File(File {
                         digest,
                         size: look.print.size,
                         mtime: look.mtime,
                         executable: look.executable,
                     });
-                    let row = Row::new(tx, entry, raspbox_protocol::Version(0), "", &look)?;
+                    let row = Row::new(tx, entry, Version(0), "", &look)?;
                     history::displace(tx, None, &row, End::Replaced, "")?;
                 }
             }

@@ -25,9 +25,11 @@ enum Change {
     Move(&'static str, &'static str),
     /// A content that was displaced comes back there.
     Restore(&'static str, &'static str),
+    /// Somebody brings a content that once stood there.
+    Keep(&'static str, &'static str),
 }
 
-const CHANGES: [Change; 8] = [
+const CHANGES: [Change; 10] = [
     Change::Put("a", "one"),
     Change::Put("a", "two"),
     Change::Put("b", "three"),
@@ -36,6 +38,8 @@ const CHANGES: [Change; 8] = [
     Change::Delete("b"),
     Change::Restore("b", "three"),
     Change::Restore("c", "one"),
+    Change::Keep("b", "four"),
+    Change::Keep("d", "five"),
 ];
 
 fn open(faults: &Faults) -> Option<Store> {
@@ -44,6 +48,30 @@ fn open(faults: &Faults) -> Option<Store> {
 
 fn path(text: &str) -> RelPath {
     RelPath::parse(text).expect("a good path")
+}
+
+fn file(content: &str) -> File {
+    File {
+        digest: Digest::of(content.as_bytes()),
+        size: content.len() as u64,
+        mtime: NOON,
+        executable: false,
+    }
+}
+
+/// Commits one operation, under an id made of its content.
+fn commit(store: &Store, content: &str, op: &[CommitFrame]) -> Result<(), StoreError> {
+    let frames = to_bytes(&[op, &[CommitFrame::End { ops: 1 }]].concat());
+    let id = RequestId(
+        *Digest::of(content.as_bytes())
+            .as_bytes()
+            .first_chunk()
+            .expect("32"),
+    );
+    match store.commit(id, &By("ann".into()), &|_| true, &mut &frames[..])? {
+        CommitSummary::All { .. } => Ok(()),
+        CommitSummary::Mixed { .. } => Err(StoreError::NotNow("refused".into())),
+    }
 }
 
 impl Change {
@@ -62,19 +90,17 @@ impl Change {
                 let op = Op::Restore {
                     path: path(at),
                     expect: Expect::Absent,
-                    file: File {
-                        digest: Digest::of(content.as_bytes()),
-                        size: content.len() as u64,
-                        mtime: NOON,
-                        executable: false,
-                    },
+                    file: file(content),
                 };
-                let frames = to_bytes(&[CommitFrame::Op(op), CommitFrame::End { ops: 1 }]);
-                let id = RequestId([content.as_bytes()[0]; 16]);
-                let summary = store.commit(id, &by, &|_| true, &mut &frames[..])?;
-                if !matches!(summary, CommitSummary::All { .. }) {
-                    return Err(StoreError::NotNow("refused".into()));
-                }
+                commit(store, content, &[CommitFrame::Op(op)])?;
+            }
+            Change::Keep(at, content) => {
+                let op = Op::Keep {
+                    path: path(at),
+                    file: file(content),
+                };
+                let data = CommitFrame::Data(content.as_bytes().to_vec());
+                commit(store, content, &[CommitFrame::Op(op), data])?;
             }
         }
         Ok(())
@@ -87,6 +113,7 @@ impl Change {
                 files.insert((*at).into(), (*content).into())
             }
             Change::Delete(at) => files.remove(*at),
+            Change::Keep(_, content) => Some((*content).into()),
             Change::Move(from, to) => {
                 let moved = files.remove(*from).expect("it is there");
                 files.insert((*to).into(), moved)

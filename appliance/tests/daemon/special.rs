@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::harness::Daemon;
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::holds::{self, Held, HoldsFrame};
 use raspbox_protocol::info::Info;
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
@@ -380,4 +381,69 @@ fn a_stream_of_events_that_nobody_reads_holds_up_nobody() {
     }
     listener.vanish();
     assert!(writer.is_served());
+}
+
+#[test]
+fn who_asks_what_is_kept_is_told_and_may_bring_it() {
+    let daemon = Daemon::start();
+    daemon.add_user("reader", "elr");
+    let mut client = daemon.client();
+    client.store("/a", b"one").expect(226);
+    client.store("/a", b"two").expect(226);
+    let digests = ["one", "two", "three"].map(|content| Digest::of(content.as_bytes()));
+    let ask = |client: &mut Client, digests: &[Digest]| {
+        let line = holds::print_line(digests);
+        client.command(&format!("SITE RBX HOLDS {line}"))
+    };
+    assert_eq!(ask(&mut client, &digests).expect(200).text, "200 100\r\n");
+    let many = vec![digests[0]; holds::LINE_MAX + 1];
+    ask(&mut client, &many[1..]).expect(200);
+    ask(&mut client, &many).expect(501);
+    client.command("SITE RBX HOLDS").expect(501);
+    // The same as a list.
+    let request = |n: u8| format!("/.raspbox/holds/{}", RequestId([n; 16]));
+    let list = |digests: &[Digest]| {
+        let frames = digests.iter().map(|digest| HoldsFrame::Digest(*digest));
+        to_bytes(&frames.chain([HoldsFrame::End]).collect::<Vec<_>>())
+    };
+    client.retrieve(&request(1)).unwrap_err().expect(550);
+    client.store(&request(1), &list(&digests)).expect(226);
+    assert_eq!(client.retrieve(&request(1)).unwrap(), b"100");
+    let most = vec![digests[0]; holds::LIST_MAX];
+    client.store(&request(2), &list(&most)).expect(226);
+    let Held(held) = client
+        .take_text(&format!("RETR {}", request(2)))
+        .parse()
+        .unwrap();
+    assert_eq!(held, vec![true; holds::LIST_MAX]);
+    let more = vec![digests[0]; holds::LIST_MAX + 1];
+    client.store(&request(3), &list(&more)).expect(550);
+    client.store(&request(3), &list(&digests)[..50]).expect(426);
+    client.store(&request(3), b"x").expect(426);
+    let twice = [list(&digests), list(&digests)].concat();
+    client.store(&request(3), &twice).expect(550);
+
+    let file = File {
+        digest: digests[2],
+        size: 5,
+        mtime: Mtime(0),
+        executable: false,
+    };
+    let keep = to_bytes(&[
+        CommitFrame::Op(Op::Keep {
+            path: path("a"),
+            file,
+        }),
+        CommitFrame::Data(b"three".to_vec()),
+        CommitFrame::End { ops: 1 },
+    ]);
+    let commit = |n: u8| format!("/.raspbox/commit/{}", RequestId([n; 16]));
+    // It takes room, so it isn't for those who only read.
+    let mut reader = daemon.client_as("reader", "secret");
+    assert!(!info(&mut reader).keeps && info(&mut client).keeps);
+    reader.store(&commit(4), &keep).expect(226);
+    assert_eq!(ask(&mut reader, &digests).expect(200).text, "200 100\r\n");
+    client.store(&commit(5), &keep).expect(226);
+    assert_eq!(ask(&mut client, &digests).expect(200).text, "200 101\r\n");
+    assert_eq!(daemon.content("a").unwrap(), b"two");
 }

@@ -70,15 +70,8 @@ impl Oracle {
         match who {
             // What is displaced there is kept.
             Who::Ftp => Vec::new(),
-            Who::Station(_) => gone,
-            // What somebody destroys on the drive itself leaves no version, and the workstations
-            // follow.
-            Who::Drive => {
-                for digest in &gone {
-                    self.destroyed(digest);
-                }
-                gone
-            }
+            // What somebody destroys on the drive itself leaves no version; whoever has it brings it.
+            Who::Station(_) | Who::Drive => gone,
         }
     }
 

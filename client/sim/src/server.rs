@@ -10,7 +10,9 @@ use crate::world;
 use raspbox::remote::RemoteError;
 use raspbox::remote::connection::{Peer, Reply};
 use raspbox::remote::control::{Control, Data};
+use raspbox_protocol::Digest;
 use raspbox_protocol::commit::{DATA, Refusal, ResultFrame};
+use raspbox_protocol::holds::{self, HoldsFrame};
 use raspbox_protocol::special::{KNOWN, RequestId, Special, UNKNOWN};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{Frame, FrameReader, FrameWriter, to_bytes};
@@ -37,6 +39,7 @@ pub(crate) struct Session {
     peer: Peer,
     lost: Arc<AtomicBool>,
     wants: Arc<std::sync::Mutex<HashMap<RequestId, Vec<Want>>>>,
+    holds: Arc<std::sync::Mutex<Option<(RequestId, Vec<Digest>)>>>,
     /// The life of the server that it was made with.
     server: u64,
 }
@@ -130,6 +133,7 @@ impl Session {
             peer: self.peer.clone(),
             lost: Arc::clone(&self.lost),
             wants: Arc::clone(&self.wants),
+            holds: Arc::clone(&self.holds),
             server: self.server,
         }
     }
@@ -166,6 +170,13 @@ impl Session {
                 let wants = wants.ok_or_else(|| reply(550, "no such list"))?;
                 Ok(contents(&store, &wants))
             }
+            Special::Holds(id) => {
+                let kept = self.holds.lock().expect("one thread").clone();
+                let kept = kept.filter(|(known, _)| *known == id);
+                let (_, digests) = kept.ok_or_else(|| reply(550, "no such list"))?;
+                let held = store.holds(&digests).map_err(|e| refusal_reply(&e))?;
+                Ok(held.to_string().into_bytes())
+            }
             _ => Err(reply(550, "not here")),
         })
     }
@@ -178,6 +189,13 @@ impl Session {
                     let mut kept = self.wants.lock().expect("one thread");
                     kept.clear();
                     kept.insert(*id, wants);
+                    reply(226, "")
+                }
+                Err(refused) => refused,
+            },
+            Special::Holds(id) => match read_digests(bytes) {
+                Ok(digests) => {
+                    *self.holds.lock().expect("one thread") = Some((*id, digests));
                     reply(226, "")
                 }
                 Err(refused) => refused,
@@ -201,6 +219,7 @@ impl Control for Session {
             },
             lost: Arc::default(),
             wants: Arc::default(),
+            holds: Arc::default(),
             server: life,
         };
         if !up {
@@ -231,19 +250,33 @@ impl Control for Session {
         let cursor = line
             .strip_prefix("SITE RBX KNOWS ")
             .and_then(|cursor| cursor.parse().ok());
-        if let (Some(cursor), Some(store)) = (cursor, SERVER.with_borrow(|s| s.store.clone())) {
-            let known = world::on_appliance(|| store.knows(cursor));
+        let digests = line
+            .strip_prefix("SITE RBX HOLDS ")
+            .and_then(holds::parse_line);
+        if let (true, Some(store)) = (
+            cursor.is_some() || digests.is_some(),
+            SERVER.with_borrow(|s| s.store.clone()),
+        ) {
+            let answer = world::on_appliance(|| match (cursor, &digests) {
+                (Some(cursor), _) => store.knows(cursor).map(|known| {
+                    let known = if known { KNOWN } else { UNKNOWN };
+                    known.to_owned()
+                }),
+                (None, digests) => {
+                    let digests = digests.as_deref().unwrap_or_default();
+                    store.holds(digests).map(|held| held.to_string())
+                }
+            });
             if fate.is_some() || !self.is_served() {
                 return Err(self.cut());
             }
-            return Ok(match known {
-                Ok(true) => reply(200, KNOWN),
-                Ok(false) => reply(200, UNKNOWN),
+            return Ok(match answer {
+                Ok(text) => reply(200, text),
                 Err(error) => refusal_reply(&error),
             });
         }
         let answer = match (id, SERVER.with_borrow(|server| server.store.clone())) {
-            (None, _) => reply(500, "not here"),
+            (None, Some(_)) => reply(500, "not here"),
             (_, None) => reply(450, "no drive"),
             (Some(id), Some(store)) => match world::on_appliance(|| store.summary(id)) {
                 Ok(Some(summary)) => reply(200, summary.to_string()),
@@ -502,6 +535,18 @@ fn read_wants(bytes: &[u8]) -> Result<Vec<Want>, Reply> {
         match frames.read::<WantFrame>() {
             Ok(WantFrame::Want(want)) => wants.push(want),
             Ok(WantFrame::End) => return Ok(wants),
+            Err(error) => return Err(reply(550, error.to_string())),
+        }
+    }
+}
+
+fn read_digests(bytes: &[u8]) -> Result<Vec<Digest>, Reply> {
+    let mut frames = FrameReader::new(bytes);
+    let mut digests = Vec::new();
+    loop {
+        match frames.read::<HoldsFrame>() {
+            Ok(HoldsFrame::Digest(digest)) => digests.push(digest),
+            Ok(HoldsFrame::End) => return Ok(digests),
             Err(error) => return Err(reply(550, error.to_string())),
         }
     }

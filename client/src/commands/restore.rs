@@ -364,7 +364,9 @@ impl Tally {
             Op::Restore { .. } | Op::Symlink { .. } | Op::SetMeta { .. } => self.restored += 1,
             Op::Delete { .. } => self.deleted += 1,
             Op::MakeFolder { .. } => self.made += 1,
-            Op::Put { .. } | Op::Move { .. } => unreachable!("a restore has neither"),
+            Op::Put { .. } | Op::Move { .. } | Op::Keep { .. } => {
+                unreachable!("a restore has none of these")
+            }
         }
     }
 
@@ -396,7 +398,9 @@ fn show(pair: &Pair, ops: &[Op]) -> Exit {
                 Op::Restore { .. } | Op::Symlink { .. } | Op::SetMeta { .. } => ("restore", ""),
                 Op::Delete { .. } => ("delete", ""),
                 Op::MakeFolder { .. } => ("make", "/"),
-                Op::Put { .. } | Op::Move { .. } => unreachable!("a restore has neither"),
+                Op::Put { .. } | Op::Move { .. } | Op::Keep { .. } => {
+                    unreachable!("a restore has none of these")
+                }
             };
             println!("{what:<8} {}{folder}", path_of(op));
         }
@@ -419,7 +423,8 @@ fn path_of(op: &Op) -> &RelPath {
         | Op::Symlink { path, .. }
         | Op::MakeFolder { path }
         | Op::Delete { path, .. }
-        | Op::SetMeta { path, .. } => path,
+        | Op::SetMeta { path, .. }
+        | Op::Keep { path, .. } => path,
         Op::Move { to, .. } => to,
     }
 }

@@ -11,6 +11,7 @@ use crate::state::Print;
 use raspbox_beneath::{Folder, Kind, Rename, Stat, random_name};
 use raspbox_core::names::conflict_name;
 use raspbox_protocol::{Entry, LinkTarget, RelPath};
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io;
 
@@ -302,8 +303,19 @@ impl Workspace {
         };
         let Signature { device, date } = &self.signature;
         loop {
-            let taken = |name: &str| !matches!(parent.stat(name), Ok(None));
+            let failed = Cell::new(None);
+            let taken = |name: &str| match parent.stat(name) {
+                Ok(stat) => stat.is_some(),
+                // Not "taken": no other name would ever be free, either.
+                Err(error) => {
+                    failed.set(Some(error));
+                    false
+                }
+            };
             let copy = conflict_name(path.name(), device, date, &taken);
+            if let Some(error) = failed.take() {
+                return Err(error);
+            }
             match from.rename_to_free(name, &parent, &copy) {
                 Ok(()) => {
                     return RelPath::child(at.as_ref(), &copy)

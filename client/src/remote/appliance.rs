@@ -14,13 +14,14 @@ use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
 use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
 use raspbox_protocol::history::Past;
+use raspbox_protocol::holds::{self, Held, HoldsFrame};
 use raspbox_protocol::info::{INFO_MAX_BYTES, Info};
 use raspbox_protocol::special::{Clock, CommitSummary, KNOWN, RequestId, SITE, Special, UNKNOWN};
 use raspbox_protocol::want::{WANTS_MAX, Want};
-use raspbox_protocol::wire::{FrameReader, ReadError};
-use raspbox_protocol::{Cursor, Mtime, PROTOCOL_VERSION, RelPath, Version};
+use raspbox_protocol::wire::{FrameReader, ReadError, to_bytes};
+use raspbox_protocol::{Cursor, Digest, Mtime, PROTOCOL_VERSION, RelPath, Version};
 use std::collections::VecDeque;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::time::Duration;
 
 /// How often a commit or a list of wants is taken up again on a new connection.
@@ -186,6 +187,28 @@ impl<C: Control> Remote for ApplianceOver<C> {
         Ok(())
     }
 
+    /// A few are asked for in one line, many in a transfer each way.
+    fn holds(&mut self, digests: &[Digest]) -> Result<Vec<bool>, RemoteError> {
+        let mut held = Vec::with_capacity(digests.len());
+        for chunk in digests.chunks(holds::LIST_MAX) {
+            held.extend(self.twice(|connection| {
+                let answer = if chunk.len() <= holds::LINE_MAX {
+                    ask_line(connection, chunk)?
+                } else {
+                    ask_list(connection, chunk)?
+                };
+                match answer.parse() {
+                    Ok(Held(held)) if held.len() == chunk.len() => Ok(held),
+                    Ok(_) | Err(_) => {
+                        let odd = super::peer::one_line(&answer);
+                        Err(connection.nonsense(format!("what it keeps isn't understood: {odd}")))
+                    }
+                }
+            })?);
+        }
+        Ok(held)
+    }
+
     fn knows_hashes(&self) -> bool {
         true
     }
@@ -228,6 +251,46 @@ impl<C: Control> Events for EventStream<C> {
     fn next(&mut self) -> Result<Cursor, RemoteError> {
         streams::next_mark(&mut self.frames)
             .map_err(|error| read_trouble(&self.connection, "events", &error))
+    }
+}
+
+fn ask_line<C: Control>(connection: &mut C, digests: &[Digest]) -> Result<String, RemoteError> {
+    let words = holds::print_line(digests);
+    let reply = connection.command(&format!("SITE {SITE} HOLDS {words}"))?;
+    if reply.is_done() {
+        Ok(reply.text)
+    } else {
+        Err(connection.trouble(&reply))
+    }
+}
+
+fn ask_list<C: Control>(connection: &mut C, digests: &[Digest]) -> Result<String, RemoteError> {
+    let special = Special::Holds(request_id());
+    let frames = digests.iter().map(|digest| HoldsFrame::Digest(*digest));
+    let list = to_bytes(&frames.chain([HoldsFrame::End]).collect::<Vec<_>>());
+    store(connection, &special, |stream| stream.write_all(&list))?;
+    // More than that is no answer to this.
+    text(connection, special, digests.len())?.map_err(|reply| connection.trouble(&reply))
+}
+
+/// Stores a list that is retrieved as something else.
+fn store<C: Control>(
+    connection: &mut C,
+    special: &Special,
+    write: impl FnOnce(&mut C::Data) -> io::Result<()>,
+) -> Result<(), RemoteError> {
+    let mut stream = match connection.transfer(&format!("STOR {special}"), 0)? {
+        Ok(stream) => stream,
+        Err(reply) => return Err(connection.trouble(&reply)),
+    };
+    let reply = match write(&mut stream) {
+        Ok(()) => stream.finish_upload()?,
+        Err(error) => stream.why_broken(&error)?,
+    };
+    if reply.is_done() {
+        Ok(())
+    } else {
+        Err(connection.trouble(&reply))
     }
 }
 
@@ -409,7 +472,8 @@ fn work(ops: &[Op]) -> Duration {
         | Op::MakeFolder { .. }
         | Op::Delete { .. }
         | Op::Move { .. }
-        | Op::SetMeta { .. } => 0,
+        | Op::SetMeta { .. }
+        | Op::Keep { .. } => 0,
     });
     Duration::from_secs(copied.sum::<u64>() / COPIED_BYTES_PER_SECOND)
 }
@@ -478,18 +542,10 @@ fn fetch<C: Control>(
         return Ok(());
     }
     let special = Special::Want(request_id());
-    let mut stream = match connection.transfer(&format!("STOR {special}"), 0)? {
-        Ok(stream) => stream,
-        Err(reply) => return Err(connection.trouble(&reply)),
-    };
     let list = open.iter().map(|&index| &wants[index]);
-    let reply = match streams::write_wants(&mut stream, list) {
-        Ok(()) => stream.finish_upload()?,
-        Err(error) => stream.why_broken(&error)?,
-    };
-    if !reply.is_done() {
-        return Err(connection.trouble(&reply));
-    }
+    store(connection, &special, |stream| {
+        streams::write_wants(stream, list)
+    })?;
     let mut stream = match connection.transfer(&retrieve(&special), 0)? {
         Ok(stream) => stream,
         Err(reply) => return Err(connection.trouble(&reply)),

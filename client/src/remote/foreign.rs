@@ -131,6 +131,7 @@ impl Remote for Foreign {
             },
             now: Mtime::from(SystemTime::now()),
             writable: true,
+            keeps: false,
         })
     }
 

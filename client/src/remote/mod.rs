@@ -65,7 +65,7 @@ pub trait Remote: Send {
 
     /// Carries out operations, in order, each atomically or not at all; one outcome for each.
     ///
-    /// `open` opens the content of the n-th operation, an [`Op::Put`]; if that fails, or what is
+    /// `open` opens the content of the n-th operation, an [`Op::Put`] or [`Op::Keep`]; if that fails, or what is
     /// read doesn't have the size and hash of the operation, that one is refused
     /// ([`Refusal::BadContent`] or [`Refusal::Failed`]) and the others go on. After a lost
     /// connection it connects again and finds out what was done, before it gives up.
@@ -78,6 +78,12 @@ pub trait Remote: Send {
 
     /// Fetches contents into the sink, in order.
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError>;
+
+    /// Which of these contents the remote keeps as versions, one answer for each. Asked only where
+    /// [`Info::keeps`] says so.
+    fn holds(&mut self, digests: &[Digest]) -> Result<Vec<bool>, RemoteError> {
+        Ok(vec![false; digests.len()])
+    }
 
     /// Whether the hashes that [`Remote::look`] gives are the contents' own. A foreign server's are
     /// made up from size and time until the content has been here.

@@ -95,7 +95,7 @@ pub(super) fn write_commit(
             continue;
         }
         let content = match op {
-            Op::Put { file, .. } => Some((open(index), file.size)),
+            Op::Put { file, .. } | Op::Keep { file, .. } => Some((open(index), file.size)),
             Op::Symlink { .. }
             | Op::MakeFolder { .. }
             | Op::Delete { .. }

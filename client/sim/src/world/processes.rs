@@ -91,8 +91,14 @@ pub(super) fn power_cut(number: usize, unsynced: Unsynced) {
         station.dirty.clear();
         station.disk.tidy("folder");
         let after = station.disk.files("folder", true);
-        let lost = std::mem::take(&mut station.unsynced.paths);
-        let contents = std::mem::take(&mut station.unsynced.contents);
+        let (lost, contents) = match unsynced {
+            // Only the process ended: what its user didn't sync is still to be lost.
+            Unsynced::Kept => Default::default(),
+            Unsynced::Dropped | Unsynced::Some => (
+                std::mem::take(&mut station.unsynced.paths),
+                std::mem::take(&mut station.unsynced.contents),
+            ),
+        };
         let may_be_torn = |path: &str| {
             before
                 .get(path)
