@@ -155,7 +155,9 @@ impl Shelved {
                 };
                 Ok(self.put(path, Entry::File(file), bytes))
             }
-            Op::Symlink { .. } | Op::Restore { .. } | Op::Keep { .. } => panic!("not in these tests: {op:?}"),
+            Op::Symlink { .. } | Op::Restore { .. } | Op::Keep { .. } => {
+                panic!("not in these tests: {op:?}")
+            }
         }
     }
 }

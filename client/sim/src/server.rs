@@ -33,13 +33,16 @@ pub(crate) struct Endpoint {
     pub(crate) station: usize,
 }
 
+/// Which contents were asked for in one list.
+type Asked = (RequestId, Vec<Digest>);
+
 /// A session.
 pub(crate) struct Session {
     endpoint: Endpoint,
     peer: Peer,
     lost: Arc<AtomicBool>,
     wants: Arc<std::sync::Mutex<HashMap<RequestId, Vec<Want>>>>,
-    holds: Arc<std::sync::Mutex<Option<(RequestId, Vec<Digest>)>>>,
+    holds: Arc<std::sync::Mutex<Option<Asked>>>,
     /// The life of the server that it was made with.
     server: u64,
 }
