@@ -8,6 +8,7 @@ use crate::plan::{Action, Plan};
 use crate::tree::{Folder, Node};
 use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Entry, RelPath};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// From how many entries in the baseline on an empty side is suspicious.
@@ -30,7 +31,7 @@ pub const DELETIONS_MAX_PERCENT: usize = 25;
 /// a small folder is everyday work.
 pub const DELETIONS_FROM: usize = 25;
 
-/// The same where nothing keeps what is deleted.
+/// The same where nothing keeps what is deleted, of files that don't seem to be renamed.
 pub const DELETIONS_FROM_FOR_GOOD: usize = 10;
 
 /// More replaced contents than this part of the baseline's files are asked about: this is what
@@ -176,7 +177,7 @@ pub fn guard<B, L, R>(
         // Where a disk isn't mounted, something that was never in sync may stand in its place.
         let emptied = match displaced {
             Displaced::Kept => *is_empty,
-            Displaced::Gone => *is_empty || tally.deletions == entries,
+            Displaced::Gone => *is_empty || (tally.deletions == entries && tally.lost > 0),
         };
         if emptied && entries >= emptied_from && tally.deletions > 0 && entries > allow.deletions {
             return Err(Halt::Emptied {
@@ -187,7 +188,13 @@ pub fn guard<B, L, R>(
     }
     for (direction, tally, _) in &sides {
         let deletions = tally.deleted.len();
-        if too_many_deletions(deletions, files, displaced) && deletions > allow.deletions {
+        let lost = match displaced {
+            Displaced::Kept => 0,
+            Displaced::Gone => tally.lost,
+        };
+        let too_many = too_many_deletions(deletions, DELETIONS_FROM, files)
+            || too_many_deletions(lost, DELETIONS_FROM_FOR_GOOD, files);
+        if too_many && deletions > allow.deletions {
             return Err(Halt::Deletions {
                 direction: *direction,
                 deletions,
@@ -210,11 +217,7 @@ pub fn guard<B, L, R>(
     Ok(())
 }
 
-fn too_many_deletions(deletions: usize, files: usize, displaced: Displaced) -> bool {
-    let from = match displaced {
-        Displaced::Kept => DELETIONS_FROM,
-        Displaced::Gone => DELETIONS_FROM_FOR_GOOD,
-    };
+fn too_many_deletions(deletions: usize, from: usize, files: usize) -> bool {
     deletions > DELETIONS_MAX
         || (deletions >= from && deletions * 100 > files * DELETIONS_MAX_PERCENT)
 }
@@ -231,6 +234,9 @@ struct Tally<'a> {
     changed: Vec<&'a RelPath>,
     /// How many entries go away, folders included.
     deletions: usize,
+    /// How many files go away for which none of the same size comes. That is all that tells a rename from
+    /// a deletion on an ordinary FTP server, which has no hashes.
+    lost: usize,
 }
 
 impl<'a> Tally<'a> {
@@ -239,13 +245,19 @@ impl<'a> Tally<'a> {
             deleted: Vec::new(),
             changed: Vec::new(),
             deletions: 0,
+            lost: 0,
         };
+        let (mut going, mut coming) = (Vec::new(), BTreeMap::<u64, usize>::new());
         for action in actions {
             match action {
                 Action::Delete { path, entry, .. } => {
                     tally.deletions += 1;
                     match entry {
-                        Entry::File(_) | Entry::Symlink(_) => tally.deleted.push(path),
+                        Entry::File(file) => {
+                            tally.deleted.push(path);
+                            going.push(file.size);
+                        }
+                        Entry::Symlink(_) => tally.deleted.push(path),
                         Entry::Folder => {}
                     }
                 }
@@ -254,9 +266,20 @@ impl<'a> Tally<'a> {
                     replaces: Some(_),
                     ..
                 } => tally.changed.push(path),
+                Action::Put {
+                    entry: Entry::File(file),
+                    replaces: None,
+                    ..
+                } => *coming.entry(file.size).or_default() += 1,
                 Action::Put { replaces: None, .. }
                 | Action::SetMeta { .. }
                 | Action::Move { .. } => {}
+            }
+        }
+        for size in going {
+            match coming.get_mut(&size) {
+                Some(left) if *left > 0 => *left -= 1,
+                Some(_) | None => tally.lost += 1,
             }
         }
         tally

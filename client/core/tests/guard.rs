@@ -85,7 +85,8 @@ fn where_nothing_keeps_what_is_deleted_an_emptied_side_is_asked_about_from_one_e
     for entries in [1, 9, 10] {
         // In the place of a disk that isn't mounted may be something that was never in sync.
         let mut stray = Tree::default();
-        put(&mut stray, "lost+found", 1_000_000);
+        let folder = Node::new(Entry::Folder, ());
+        stray.children.insert("lost+found".into(), folder);
         let full = files(0..entries);
         for emptied in [&Tree::default(), &stray] {
             for (local, remote, direction) in [
@@ -101,6 +102,11 @@ fn where_nothing_keeps_what_is_deleted_an_emptied_side_is_asked_about_from_one_e
         let mut renamed = Tree::default();
         (0..entries).for_each(|content| put(&mut renamed, &format!("new{content}"), content));
         assert_eq!(halt_for_good(&full, &renamed, &full, 0), None, "moved");
+        // Without hashes, the size is all that a rename is known by.
+        let mut elsewhere = Tree::default();
+        let folder = Node::Folder(files(1_000_000..1_000_000 + entries), ());
+        elsewhere.children.insert("new".into(), folder);
+        assert_eq!(halt_for_good(&full, &full, &elsewhere, 0), None, "renamed");
         let none = Tree::default();
         assert_eq!(
             halt_for_good(&full, &none, &none, 0),
