@@ -1,6 +1,6 @@
 //! The end: everything is put right, and what came of it is judged.
 
-use super::processes::{restart, revive, start_appliance, stop_appliance};
+use super::processes::{on_appliance, restart, revive, start_appliance, stop_appliance};
 use super::rounds::round;
 use super::steps::{plug, unplug, wait};
 use super::with;
@@ -10,6 +10,7 @@ use crate::server::{self, SERVER};
 use raspbox::engine::SyncError;
 use raspbox::report::Summary;
 use raspbox_core::guard::Halt;
+use raspbox_protocol::damage::Place;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ pub(super) fn settle() -> Result<(), String> {
             return Err("quiescence: it goes on and on".into());
         }
     }
+    problems.extend(held_as_damaged());
     with(|world| {
         world.integrity();
         let everywhere = world.everywhere(false);
@@ -72,6 +74,19 @@ pub(super) fn settle() -> Result<(), String> {
             None => Ok(()),
         }
     })
+}
+
+/// What the appliance holds back because its content changed and nothing else did. Where times are coarse,
+/// an edit of the same size on the drive itself, within one tick of the write before, looks like that.
+fn held_as_damaged() -> Vec<String> {
+    let store = SERVER.with_borrow(|server| server.store.clone());
+    let damages = on_appliance(|| store.map(|store| store.damages().unwrap_or_default()));
+    let places = damages.into_iter().flatten().map(|damage| damage.place);
+    let paths = places.filter_map(|place| match place {
+        Place::File { path, .. } => Some(path.to_string()),
+        Place::Kept => None,
+    });
+    paths.collect()
 }
 
 /// A round in which nothing goes wrong and everything is confirmed.
