@@ -107,6 +107,14 @@ impl Drive {
         drive
     }
 
+    /// Whether two writes within a second may leave the same times.
+    pub(crate) fn is_coarse(&self) -> bool {
+        match self.kind {
+            scenario::Disk::Coarse | scenario::Disk::Fat => true,
+            scenario::Disk::Ext4 | scenario::Disk::Mac => false,
+        }
+    }
+
     fn disk(&self) -> sim::Disk {
         self.disk.borrow().clone()
     }

@@ -5,6 +5,7 @@ use super::rounds::round;
 use super::steps::{plug, unplug, wait};
 use super::with;
 use crate::alike::Side;
+use crate::disks;
 use crate::scenario::{Look, Sync};
 use crate::server::{self, SERVER};
 use raspbox::engine::SyncError;
@@ -58,7 +59,7 @@ pub(super) fn settle() -> Result<(), String> {
             return Err("quiescence: it goes on and on".into());
         }
     }
-    problems.extend(held_as_damaged());
+    problems.extend(held_as_damaged()?);
     with(|world| {
         world.integrity();
         let everywhere = world.everywhere(false);
@@ -77,16 +78,23 @@ pub(super) fn settle() -> Result<(), String> {
 }
 
 /// What the appliance holds back because its content changed and nothing else did. Where times are coarse,
-/// an edit of the same size on the drive itself, within one tick of the write before, looks like that.
-fn held_as_damaged() -> Vec<String> {
+/// an edit of the same size on the drive itself, within one tick of the write before, looks like that. Else
+/// nothing may be held: nothing rots here.
+fn held_as_damaged() -> Result<Vec<String>, String> {
     let store = SERVER.with_borrow(|server| server.store.clone());
-    let damages = on_appliance(|| store.map(|store| store.damages().unwrap_or_default()));
-    let places = damages.into_iter().flatten().map(|damage| damage.place);
+    let store = store.ok_or("no store after all was put right")?;
+    let damages = on_appliance(|| store.damages()).map_err(|error| error.to_string())?;
+    let places = damages.into_iter().map(|damage| damage.place);
     let paths = places.filter_map(|place| match place {
         Place::File { path, .. } => Some(path.to_string()),
         Place::Kept => None,
     });
-    paths.collect()
+    let paths: Vec<String> = paths.collect();
+    let coarse = with(|world| world.drive().is_some_and(disks::Drive::is_coarse));
+    match paths.first() {
+        Some(path) if !coarse => Err(format!("no damage: {path} is held as damaged")),
+        Some(_) | None => Ok(paths),
+    }
 }
 
 /// A round in which nothing goes wrong and everything is confirmed.
