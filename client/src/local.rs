@@ -11,7 +11,7 @@ mod respell;
 pub use place::{Done, Expected};
 
 use crate::disk;
-use raspbox_beneath::{File, Folder, Kind, Rename, Top, now, random_name};
+use raspbox_beneath::{File, Folder, Kind, Rename, Top, Written, now, random_name};
 use raspbox_core::names::Disk;
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::path::RESERVED_NAME;
@@ -41,6 +41,8 @@ pub struct Workspace {
     path: PathBuf,
     top: Top,
     staging: Folder,
+    /// Watches what is written from before this round writes anything.
+    written: Written,
     disk: Disk,
     /// This device's name and today's date, for the names of conflict copies.
     pub signature: Signature,
@@ -89,6 +91,7 @@ impl Workspace {
         make_folder(&own, STAGING)?;
         let staging = top.folder_at(&Path::new(RESERVED_NAME).join(STAGING))?;
         Ok(Some(Workspace {
+            written: staging.written()?,
             path: path.to_owned(),
             top,
             staging,
@@ -181,7 +184,7 @@ impl Workspace {
     /// # Errors
     /// Where the disk fails.
     pub fn sync(&self) -> io::Result<()> {
-        self.staging.sync_filesystem()
+        self.written.sync()
     }
 
     /// Makes what stands at these paths durable: files with their content, and names.

@@ -415,6 +415,51 @@ fn what_comes_is_seen_whole_or_not_at_all() {
     cut_while_they_come(9);
 }
 
+/// At each step of a round the kernel fails to write out what has come, and another program is told of
+/// it first. What the round takes for done is whole after a power cut all the same.
+fn lost_while_they_come(count: usize) {
+    let prepared = || {
+        in_sync(match count {
+            1 => |shelved| shelved.put_file("new0", EDIT),
+            _ => |shelved| {
+                for n in 0..12 {
+                    shelved.put_file(&format!("new{n}"), EDIT);
+                }
+            },
+        })
+    };
+    let mut station = prepared();
+    let before = station.disk.steps();
+    assert!(station.round());
+    let steps = station.disk.steps() - before;
+    let mut told = 0;
+    for step in 0..steps {
+        let mut station = prepared();
+        let disk = station.disk.clone();
+        station
+            .disk
+            .meanwhile(station.disk.steps() + step, move || {
+                disk.lose_writes();
+                disk.tell_another();
+            });
+        let had = station.shelf.contents();
+        told += u32::from(!station.round());
+        station.crash(Unsynced::Dropped);
+        station.sync();
+        station.sync();
+        assert_eq!(station.shelf.contents(), had, "step {step}");
+        assert_eq!(station.files(), had, "step {step}");
+    }
+    assert!(told > 0, "some rounds are told of it");
+}
+
+#[test]
+fn a_write_that_failed_is_told_to_the_round_whoever_heard_of_it_first() {
+    lost_while_they_come(1);
+    // More than are synced one by one.
+    lost_while_they_come(12);
+}
+
 /// Somebody saves and syncs nothing, a round is cut short at each step and after its last, and the
 /// power goes. What the remote had by then it still has, at the same place.
 fn cut_at_each_step(save: fn(&User)) {

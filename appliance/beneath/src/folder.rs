@@ -2,7 +2,10 @@
 
 #[cfg(feature = "sim")]
 use crate::sim;
-use crate::{File, Filesystem, Kind, Rename, Stat, absent, file, lacks_flag, one_name, real};
+use crate::{
+    File, Filesystem, Kind, Rename, Stat, Written, absent, file, lacks_flag, one_name, real,
+    written,
+};
 use raspbox_protocol::{Mtime, RelPath};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -276,12 +279,25 @@ impl Folder {
         on_either!(&self.0, folder => folder.sync())
     }
 
-    /// Makes everything on its filesystem durable.
+    /// Watches what is written to its filesystem from now on, to make it durable.
+    ///
+    /// # Errors
+    /// Where it can't be opened.
+    pub fn written(&self) -> io::Result<Written> {
+        Ok(Written(match &self.0 {
+            On::Real(folder) => written::On::Real(folder.readable()?),
+            #[cfg(feature = "sim")]
+            On::Sim(folder) => written::On::Sim(folder.written()?),
+        }))
+    }
+
+    /// Makes everything on its filesystem durable, and may not hear of what could not be written before:
+    /// see [`Written`].
     ///
     /// # Errors
     /// Where the device fails.
     pub fn sync_filesystem(&self) -> io::Result<()> {
-        on_either!(&self.0, folder => folder.sync_filesystem())
+        self.written()?.sync()
     }
 
     /// What its filesystem is, and how much of it is free.

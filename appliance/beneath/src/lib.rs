@@ -32,11 +32,13 @@ mod path;
 mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
+mod written;
 
 pub use computer::{now, pause, random, random_name, uptime};
 pub use file::File;
 pub use folder::{Folder, Top};
 pub use path::{canonical, make_folders, vfs_of};
+pub use written::Written;
 
 use raspbox_protocol::Mtime;
 use rustix::io::Errno;

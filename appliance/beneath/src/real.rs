@@ -141,10 +141,6 @@ impl Folder {
         Ok(rustix::fs::fsync(self.readable()?)?)
     }
 
-    pub(crate) fn sync_filesystem(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(self.readable()?)?)
-    }
-
     #[allow(
         clippy::useless_conversion,
         clippy::unnecessary_fallible_conversions,
@@ -160,7 +156,7 @@ impl Folder {
         })
     }
 
-    fn readable(&self) -> io::Result<File> {
+    pub(crate) fn readable(&self) -> io::Result<File> {
         self.open_at(OsStr::new("."), OFlags::RDONLY | OFlags::DIRECTORY, 0)
     }
 

@@ -15,6 +15,7 @@ mod chance;
 pub(crate) mod computer;
 mod data;
 mod durable;
+mod errors;
 mod handle;
 mod locks;
 pub(crate) mod mounts;
@@ -25,7 +26,7 @@ mod user;
 pub(crate) mod vfs;
 
 pub use computer::{Computer, Entered, enter};
-pub(crate) use handle::{File, Folder, make_folders};
+pub(crate) use handle::{File, Folder, Written, make_folders};
 pub use mounts::unmount;
 pub use saved::Saved;
 pub use user::{Node, User};
@@ -207,6 +208,21 @@ impl Disk {
         state.meanwhile.clear();
         let left = std::mem::take(&mut state.armed);
         left.into_iter().map(|(_, fault)| fault).collect()
+    }
+
+    /// The kernel writes out what wasn't synced, and the device refuses: what was written stays to be
+    /// read until the next power cut, and whoever syncs it is told once.
+    pub fn lose_writes(&self) {
+        self.state().tree.lose_writes();
+    }
+
+    /// Another program syncs everything, and is told of what could not be written.
+    pub fn tell_another(&self) {
+        let tree = &mut self.state().tree;
+        tree.sync_all();
+        let told = tree.errors.sample();
+        // What it makes of it is its own business.
+        let _ = tree.errors.tell(&told);
     }
 
     /// Whether nothing works any more until [`Disk::crash`].

@@ -23,7 +23,7 @@ use crate::error::StoreError;
 use crate::inner::{Inner, Writer};
 use crate::journal::Tx;
 use crate::rows::{self, Intent};
-use raspbox_beneath::random_name;
+use raspbox_beneath::{Written, random_name};
 use raspbox_protocol::commit::{Outcome, ResultFrame};
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::{Digest, Entry, RelPath, Version, wire};
@@ -57,9 +57,9 @@ pub(crate) struct Batch<'a> {
     pub(crate) folders: Folders<'a>,
     /// Where names changed, to be made durable; always in the same order, for the simulation.
     pub(crate) touched: BTreeMap<Option<RelPath>, Rc<Folder>>,
-    /// Files that were found to be what was asked for, to be made durable; a few more than a small
-    /// batch has at most, since in a large one everything is.
-    pub(crate) found: Vec<raspbox_beneath::File>,
+    /// What makes everything durable at once: in a large batch, and on FAT, where a rename touches more
+    /// than its folders.
+    pub(crate) written: Option<Written>,
     /// Contents that came to be kept.
     pub(crate) kept: Vec<Digest>,
     /// Staged names that nobody needs once the batch is journalled.
@@ -125,6 +125,9 @@ impl Inner {
         request: Option<RequestId>,
     ) -> Result<(Done, Vec<String>), StoreError> {
         let (mut failed, names) = self.prepare(db, changes)?;
+        let at_once = changes.len() > SMALL_BATCH || !self.disk.stable_inodes;
+        let written = at_once.then(|| self.own.folder.written()).transpose();
+        let written = written.map_err(|error| StoreError::io("the drive", error))?;
         let tx = self.begin(db)?;
         let mut batch = Batch {
             store: self,
@@ -132,7 +135,7 @@ impl Inner {
             by,
             folders: Folders::new(self),
             touched: BTreeMap::new(),
-            found: Vec::new(),
+            written,
             kept: Vec::new(),
             disposable: Vec::new(),
         };
@@ -151,7 +154,7 @@ impl Inner {
             done.push(result);
         }
         self.step();
-        batch.sync(changes.len())?;
+        batch.sync()?;
         self.step();
         if let Some(id) = request {
             rows::put_result(&tx, id, &to_frames(&done, changes))?;
@@ -266,13 +269,10 @@ impl Inner {
 }
 
 impl Batch<'_> {
-    fn sync(&self, changes: usize) -> Result<(), StoreError> {
+    fn sync(&self) -> Result<(), StoreError> {
         let trouble = |error| StoreError::io("the drive", error);
-        if changes > SMALL_BATCH || !self.store.disk.stable_inodes {
-            return self.store.own.folder.sync_all().map_err(trouble);
-        }
-        for file in &self.found {
-            file.sync_all().map_err(trouble)?;
+        if let Some(written) = &self.written {
+            return written.sync().map_err(trouble);
         }
         for folder in self.touched.values() {
             folder.sync().map_err(trouble)?;

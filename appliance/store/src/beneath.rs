@@ -3,7 +3,7 @@
 //! Nothing outside of the top can be reached by any name, nor by a symlink that somebody swaps in;
 //! see there.
 
-use raspbox_beneath::{File, Filesystem, Rename, Stat, Top};
+use raspbox_beneath::{File, Filesystem, Rename, Stat, Top, Written};
 use raspbox_protocol::{LinkTarget, Mtime, RelPath};
 use std::io;
 use std::path::Path;
@@ -174,9 +174,9 @@ impl Folder {
         self.0.sync()
     }
 
-    /// Makes everything on this filesystem durable.
-    pub(crate) fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_filesystem()
+    /// Watches what is written to this filesystem from now on, to make it durable.
+    pub(crate) fn written(&self) -> io::Result<Written> {
+        self.0.written()
     }
 
     /// What filesystem this is.

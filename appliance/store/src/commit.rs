@@ -7,7 +7,7 @@ use crate::inner::Inner;
 use crate::model::By;
 use crate::restore::Brought;
 use crate::staging::{Ready, Staged, set_executable};
-use raspbox_beneath::random_name;
+use raspbox_beneath::{Written, random_name};
 use raspbox_protocol::commit::{CommitFrame, Expect, OPS_MAX, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::{FrameReader, ReadError};
@@ -25,6 +25,11 @@ struct Reading<'a> {
     may: &'a dyn Fn(&Op) -> bool,
     changes: Vec<Change>,
     current: Option<Incoming>,
+    /// Watches what is staged from before the first of it is written.
+    written: Written,
+    /// The staged files, still open: of a small commit each is made durable by itself. More than that
+    /// are not kept open.
+    files: Vec<raspbox_beneath::File>,
     applied: bool,
 }
 
@@ -50,7 +55,10 @@ pub(crate) fn commit(
         io::copy(input, &mut io::sink()).map_err(ReadError::Io)?;
         return Ok(known);
     }
+    let trouble = |error| StoreError::io("what was sent", error);
     let mut reading = Reading {
+        written: store.own.staging.written().map_err(trouble)?,
+        files: Vec::new(),
         store,
         may,
         changes: Vec::new(),
@@ -189,11 +197,11 @@ impl Reading<'_> {
         why.map(|why| Refusal::Name(why.into()))
     }
 
-    fn change(&self, op: Op) -> Result<Change, StoreError> {
+    fn change(&mut self, op: Op) -> Result<Change, StoreError> {
         Ok(match op {
             Op::Put { .. } | Op::Keep { .. } => unreachable!("its content comes first"),
             Op::Restore { path, expect, file } => match crate::restore::bring(self.store, &file)? {
-                Brought::Staged(staged) => put(*staged, path, expect, file)?,
+                Brought::Staged(staged) => self.put(*staged, path, expect, file)?,
                 Brought::Kept => Change::PutBack {
                     path,
                     expected: expect.into(),
@@ -280,42 +288,70 @@ impl Reading<'_> {
                 return Ok(());
             }
         };
-        self.changes.push(match current.op {
-            Op::Put { path, expect, .. } => put(staged, path, expect, file)?,
-            Op::Keep { path, .. } => keep(staged, path, file)?,
+        let change = match current.op {
+            Op::Put { path, expect, .. } => self.put(staged, path, expect, file)?,
+            Op::Keep { path, .. } => self.keep(staged, path, file)?,
             Op::Symlink { .. }
             | Op::MakeFolder { .. }
             | Op::Delete { .. }
             | Op::Move { .. }
             | Op::SetMeta { .. }
             | Op::Restore { .. } => unreachable!("no content comes for it"),
-        });
+        };
+        self.changes.push(change);
         Ok(())
+    }
+
+    /// The change that gives a staged content its name.
+    fn put(
+        &mut self,
+        staged: Staged,
+        path: RelPath,
+        expect: Expect,
+        file: File,
+    ) -> Result<Change, StoreError> {
+        Ok(match self.finish(staged, file) {
+            Ok(ready) => Change::Put {
+                path,
+                expected: expect.into(),
+                content: Content::File {
+                    file,
+                    keep_mode: false,
+                },
+                staged: ready.name,
+            },
+            Err(error) => Change::Refused(refusal_or_trouble(error)?),
+        })
+    }
+
+    /// The change that makes a staged content a version.
+    fn keep(&mut self, staged: Staged, path: RelPath, file: File) -> Result<Change, StoreError> {
+        Ok(match self.finish(staged, file) {
+            Ok(ready) => Change::Keep {
+                path,
+                file,
+                staged: ready.name,
+            },
+            Err(error) => Change::Refused(refusal_or_trouble(error)?),
+        })
+    }
+
+    fn finish(&mut self, staged: Staged, what: File) -> io::Result<Ready> {
+        let (ready, file, _) = finish(staged, Some(what.mtime), what.executable, false)?;
+        if self.files.len() <= SMALL_BATCH {
+            self.files.push(file);
+        }
+        Ok(ready)
     }
 
     /// Makes all that was staged durable.
     fn make_durable(&self) -> Result<(), StoreError> {
-        let staging = &self.store.own.staging;
-        let files = || {
-            self.changes.iter().filter_map(|change| match change {
-                Change::Put {
-                    content: Content::File { .. },
-                    staged,
-                    ..
-                }
-                | Change::Keep { staged, .. } => Some(staged),
-                _ => None,
-            })
-        };
         let trouble = |error| StoreError::io("what was sent", error);
-        if files().count() > SMALL_BATCH {
-            return staging.sync_all().map_err(trouble);
+        if self.files.len() > SMALL_BATCH {
+            return self.written.sync().map_err(trouble);
         }
-        for name in files() {
-            staging
-                .open(name)
-                .and_then(|f| f.sync_all())
-                .map_err(trouble)?;
+        for file in &self.files {
+            file.sync_all().map_err(trouble)?;
         }
         Ok(())
     }
@@ -334,46 +370,14 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// The change that gives a staged content its name.
-fn put(staged: Staged, path: RelPath, expect: Expect, file: File) -> Result<Change, StoreError> {
-    Ok(
-        match finish(staged, Some(file.mtime), file.executable, false) {
-            Ok((ready, _)) => Change::Put {
-                path,
-                expected: expect.into(),
-                content: Content::File {
-                    file,
-                    keep_mode: false,
-                },
-                staged: ready.name,
-            },
-            Err(error) => Change::Refused(refusal_or_trouble(error)?),
-        },
-    )
-}
-
-/// The change that makes a staged content a version.
-fn keep(staged: Staged, path: RelPath, file: File) -> Result<Change, StoreError> {
-    Ok(
-        match finish(staged, Some(file.mtime), file.executable, false) {
-            Ok((ready, _)) => Change::Keep {
-                path,
-                file,
-                staged: ready.name,
-            },
-            Err(error) => Change::Refused(refusal_or_trouble(error)?),
-        },
-    )
-}
-
-/// Ends the writing of a staged file, and gives it what travels with the content. Returns the time
-/// that it has.
+/// Ends the writing of a staged file, and gives it what travels with the content. Returns it, still
+/// open for whoever makes it durable if this doesn't, and the time that it has.
 pub(crate) fn finish(
     staged: Staged,
     mtime: Option<Mtime>,
     executable: bool,
     durable: bool,
-) -> io::Result<(Ready, Mtime)> {
+) -> io::Result<(Ready, raspbox_beneath::File, Mtime)> {
     let store = staged.store();
     let (ready, file) = staged.finish();
     let dress = || {
@@ -387,7 +391,7 @@ pub(crate) fn finish(
         Ok(crate::beneath::Look::of(&file)?.mtime)
     };
     match dress() {
-        Ok(found) => Ok((ready, mtime.unwrap_or(found))),
+        Ok(found) => Ok((ready, file, mtime.unwrap_or(found))),
         Err(error) => {
             // Whoever gets the error can't remove it any more.
             let _ = store.own.staging.unlink(&ready.name);

@@ -228,7 +228,7 @@ impl Store {
                 why: why.into(),
             });
         }
-        let (ready, mtime) =
+        let (ready, _, mtime) =
             commit::finish(staged, None, false, true).map_err(|e| StoreError::io(path, e))?;
         let file = File {
             digest: ready.digest,

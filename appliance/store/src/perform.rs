@@ -4,7 +4,7 @@
 //! as the rows say, and then looks at what was *displaced*: if that isn't what its row says, somebody
 //! wrote in between, it is put back, and the change is refused.
 
-use crate::apply::{Batch, SMALL_BATCH, Stop, clash};
+use crate::apply::{Batch, Stop, clash};
 use crate::beneath::{Folder, Look, Onto};
 use crate::change::{Change, Content, Expected, Only, PutPlan, check_expected, plan_put};
 use crate::damage;
@@ -97,21 +97,21 @@ impl Batch<'_> {
         self.note_put(path, folder, entry, before.as_ref())
     }
 
-    /// Has what stands there made durable with the batch: whoever wrote it by other means has perhaps
-    /// not, and our own copy of it is dropped.
+    /// Makes what stands there durable: whoever wrote it by other means has perhaps not, and our own
+    /// copy of it is dropped. Each by itself, since it was written before anything here watched.
     pub(crate) fn secure(
         &mut self,
         path: &RelPath,
         folder: Rc<Folder>,
         row: &Row,
     ) -> Result<(), Stop> {
-        if row.digest().is_some() && self.found.len() <= SMALL_BATCH {
+        if row.digest().is_some() {
             let file = folder.open(path.name()).map_err(|e| refused(path, e))?;
             let look = Look::of(&file).map_err(|e| refused(path, e))?;
             if !row.fits_now(&look, &self.store.disk) {
                 return Err(StoreError::Changed(path.clone()).into());
             }
-            self.found.push(file);
+            file.sync_all().map_err(|e| refused(path, e))?;
         }
         self.touch(path, folder);
         Ok(())

@@ -30,15 +30,14 @@ use std::io;
 impl Inner {
     /// At opening: settles what was interrupted, removes what is left over and scans the tree.
     pub(crate) fn recover(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let trouble = |error| StoreError::io("the drive", error);
+        let written = self.own.folder.written().map_err(trouble)?;
         let tx = self.begin(&writer.db)?;
         let doubted = self.settle_intents(&tx)?;
         self.scan_all(&tx, &doubted)?;
         self.adopt_kept(&tx)?;
         rows::clear_intents(&tx)?;
-        self.own
-            .folder
-            .sync_all()
-            .map_err(|e| StoreError::io("the drive", e))?;
+        written.sync().map_err(trouble)?;
         self.publish(tx)?;
         // Only now: until here a leftover could have been named by an intent.
         self.remove_leftovers()?;
@@ -48,14 +47,13 @@ impl Inner {
 
     /// The same while the store is in use: others are staging files, so leftovers stay.
     pub(crate) fn settle(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let trouble = |error| StoreError::io("the drive", error);
+        let written = self.own.folder.written().map_err(trouble)?;
         let tx = self.begin(&writer.db)?;
         let doubted = self.settle_intents(&tx)?;
         self.scan_all(&tx, &doubted)?;
         rows::clear_intents(&tx)?;
-        self.own
-            .folder
-            .sync_all()
-            .map_err(|e| StoreError::io("the drive", e))?;
+        written.sync().map_err(trouble)?;
         self.publish(tx)?;
         writer.unsettled = false;
         Ok(())

@@ -8,7 +8,7 @@ use raspbox_protocol::wire::to_bytes;
 use raspbox_protocol::{Digest, File, Mtime, RelPath, Version};
 use raspbox_store::{By, Faults, Options, Store, StoreError};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 const AT: &str = "/simulated";
@@ -286,6 +286,80 @@ fn what_is_found_done_is_durable_before_it_is_acknowledged() {
             drop(store);
             disk.crash(Unsynced::Dropped);
             assert_eq!(files(&disk), before, "{count} files");
+        }
+    }
+}
+
+/// Comes in two pieces, between which something happens.
+struct Interrupted<'a> {
+    before: &'a [u8],
+    happens: Option<Box<dyn FnOnce() + 'a>>,
+    after: &'a [u8],
+}
+
+impl Read for Interrupted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.before.read(buffer)? {
+            0 => {
+                self.happens.take().into_iter().for_each(|act| act());
+                self.after.read(buffer)
+            }
+            count => Ok(count),
+        }
+    }
+}
+
+fn puts(names: &str, count: u32) -> Vec<CommitFrame> {
+    let put = |n| {
+        let content = format!("{names} {n}");
+        let op = Op::Put {
+            path: path(&format!("{names}{n}")),
+            expect: Expect::Absent,
+            file: file(&content),
+        };
+        [CommitFrame::Op(op), CommitFrame::Data(content.into_bytes())]
+    };
+    (0..count).flat_map(put).collect()
+}
+
+/// The kernel fails to write out what one session has staged, and another's sync is told of it.
+#[test]
+fn a_write_that_failed_is_told_to_whoever_wrote_it_whoever_heard_of_it_first() {
+    for traits in [Traits::ext4(), Traits::fat()] {
+        for count in [1, 8, 9, 20] {
+            let computer = Computer::new(NOON, 1);
+            let _entered = enter(&computer);
+            let disk = Disk::new(traits);
+            disk.mount(Path::new(AT));
+            let store = open(&Faults::default()).expect("opens");
+            let by = By("ann".into());
+            let commit = |id, input: &mut dyn Read| {
+                let done = store.commit(RequestId([id; 16]), &by, &|_| true, input);
+                done.map(|summary| assert!(matches!(summary, CommitSummary::All { .. })))
+            };
+            let end = |ops| to_bytes(&[CommitFrame::End { ops }]);
+            let another = [to_bytes(&puts("another", 9)), end(9)].concat();
+            let heard = || {
+                disk.lose_writes();
+                let told = (2..4).filter(|&id| commit(id, &mut &another[..]).is_err());
+                assert_eq!(told.count(), 1, "a failed write is told to each once");
+            };
+            let told = {
+                let mut input = Interrupted {
+                    before: &to_bytes(&puts("ours", count)),
+                    happens: Some(Box::new(heard)),
+                    after: &end(count),
+                };
+                commit(1, &mut input)
+            };
+            assert!(matches!(told, Err(StoreError::NotNow(_))), "{told:?}");
+            drop(store);
+            disk.crash(Unsynced::Dropped);
+            drop(open(&Faults::default()).expect("opens"));
+            let left = files(&disk);
+            let ours = left.keys().filter(|name| name.starts_with("ours"));
+            assert_eq!(ours.count(), 0, "what was not acknowledged has no name");
+            assert_eq!(left.len(), 9);
         }
     }
 }

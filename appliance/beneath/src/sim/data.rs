@@ -81,6 +81,11 @@ impl Data {
         }
     }
 
+    /// Becomes as long as `live`, but stays what it is: what should have been written wasn't.
+    pub(super) fn stay(&mut self, live: &Data) {
+        self.set_len(live.len);
+    }
+
     /// What a power cut may leave: each page as it was or as it is, the length likewise or at the
     /// end of a page between.
     pub(super) fn torn(old: &Data, new: &Data, chance: &mut Chance) -> Data {

@@ -7,6 +7,7 @@
 //! filesystem keeps; more than that none has to.
 
 use super::chance::Chance;
+use super::errors::Errors;
 use super::tree::{Content, FIRST_INODE, NodeId, ROOT, Tree, floor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -152,6 +153,26 @@ impl Tree {
         }
     }
 
+    /// Writes the content of no file that isn't durable, and takes it for written.
+    pub(super) fn lose_writes(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            let node = self.node_mut(id);
+            node.durable_meta = node.meta;
+            if let Content::File {
+                live,
+                durable,
+                dirty,
+            } = &mut node.content
+                && dirty.start < dirty.end
+            {
+                durable.stay(live);
+                *dirty = 0..0;
+                node.errors.add();
+                self.errors.add();
+            }
+        }
+    }
+
     /// Makes everything durable.
     pub(super) fn sync_all(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
@@ -184,6 +205,7 @@ impl Tree {
         }
         self.pending.clear();
         self.dirty.clear();
+        self.errors = Errors::default();
         for node in self.nodes.values_mut() {
             node.meta = node.durable_meta;
             match &mut node.content {
@@ -192,7 +214,8 @@ impl Tree {
                     durable,
                     dirty,
                 } => {
-                    if live.len() != durable.len() || dirty.start < dirty.end {
+                    let lost = std::mem::take(&mut node.errors).any();
+                    if lost || live.len() != durable.len() || dirty.start < dirty.end {
                         live.clone_from(durable);
                         *dirty = 0..0;
                     }

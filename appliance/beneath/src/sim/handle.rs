@@ -1,6 +1,7 @@
 //! What the program under test has open. Each call is one step.
 
 use super::data::PAGE;
+use super::errors::Told;
 use super::tree::{Content, NodeId};
 use super::{Disk, ROOT, State, Step};
 use crate::{Filesystem, Rename, Stat, not_a_file};
@@ -23,6 +24,14 @@ pub(crate) struct File {
     open: Open,
     at: u64,
     writable: bool,
+    told: Told,
+}
+
+/// What makes everything durable.
+#[derive(Debug)]
+pub(crate) struct Written {
+    open: Open,
+    told: Told,
 }
 
 /// What keeps a node from being forgotten.
@@ -159,6 +168,7 @@ impl Folder {
 
     fn opened(&self, state: &mut State, node: NodeId, writable: bool) -> File {
         File {
+            told: state.tree.node(node).errors.sample(),
             open: Open::new(&self.0.disk, state, node),
             at: 0,
             writable,
@@ -230,10 +240,12 @@ impl Folder {
         })
     }
 
-    pub(crate) fn sync_filesystem(&self) -> io::Result<()> {
-        self.0.step(Step::Other, |state| {
-            state.tree.sync_all();
-            Ok(())
+    pub(crate) fn written(&self) -> io::Result<Written> {
+        self.0.step(Step::Open, |state| {
+            Ok(Written {
+                told: state.tree.errors.sample(),
+                open: Open::new(&self.0.disk, state, self.0.node),
+            })
         })
     }
 
@@ -248,11 +260,20 @@ impl Folder {
     }
 }
 
+impl Written {
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.open.step(Step::Other, |state| {
+            state.tree.sync_all();
+            state.tree.errors.tell(&self.told)
+        })
+    }
+}
+
 impl File {
     pub(crate) fn sync_all(&self) -> io::Result<()> {
         self.open.step(Step::Other, |state| {
             state.tree.sync_file(self.open.node);
-            Ok(())
+            state.tree.node_mut(self.open.node).errors.tell(&self.told)
         })
     }
 

@@ -6,6 +6,7 @@
 
 use super::data::{Data, PAGE};
 use super::durable::Change;
+use super::errors::Errors;
 use super::names::Names;
 use super::{Traits, computer};
 use crate::{Kind, Rename, Stat};
@@ -51,6 +52,8 @@ pub(super) struct Tree {
     pub(super) clock_ns: i64,
     /// Whether whoever acts now may do anything.
     pub(super) all_rights: bool,
+    /// Writes that failed.
+    pub(super) errors: Errors,
 }
 
 /// A file, folder or symlink.
@@ -69,6 +72,8 @@ pub(super) struct Node {
     pub(super) denied: bool,
     /// Who has locked it (`flock(2)`).
     pub(super) locked_by: Option<u64>,
+    /// Writes of it that failed.
+    pub(super) errors: Errors,
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +113,7 @@ impl Tree {
             ghosts: 0,
             clock_ns: 0,
             all_rights: false,
+            errors: Errors::default(),
         };
         let root = tree.add(Content::folder(), 0o755);
         tree.node_mut(root).inode = ROOT_INODE;
@@ -507,6 +513,7 @@ impl Tree {
             open: 0,
             denied: false,
             locked_by: None,
+            errors: Errors::default(),
         };
         self.nodes.insert(id, node);
         id
