@@ -1,12 +1,14 @@
 //! The command line.
 
 use crate::accounts::Accounts;
+use crate::board;
 use crate::boot;
 use crate::config::{Fragment, load, state_default};
 use crate::drive::attach::{Drives, Places};
 use crate::drive::found::Served;
 use crate::drive::report::Reports;
 use crate::drive::{RUN_DIR, format};
+use crate::maintenance;
 use crate::network;
 use crate::owner::{self, Checked};
 use crate::permissions::Permissions;
@@ -16,7 +18,7 @@ use crate::status::{STATUS_DIR, STATUS_FILE, Status};
 use crate::users::User;
 use crate::verbs;
 use anyhow::{Context, bail};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -102,10 +104,28 @@ enum Command {
         #[command(flatten)]
         system: System,
     },
+    /// Says what is wrong with the board, here and in /run/raspbox. For the system.
+    Board {
+        /// Again and again, and has the board's light tell how things are, until it is ended: steady where
+        /// all is well; 2 blinks: no drive, 3: trouble with it, 4: the network isn't as it was wanted,
+        /// 5: the power supply is too weak; dark: raspboxd doesn't run.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Looks at the network. For the system.
     Network {
         #[command(subcommand)]
         command: NetworkCommand,
+    },
+    /// Says whether the SD card can be written to, or has that changed from the next start on. For root.
+    ///
+    /// raspbox's card is only read, so that the power may go at any time: what is written is in memory. To
+    /// install something or to change a setting of the system: 'maintenance on', restart, change it,
+    /// 'maintenance off', restart.
+    Maintenance {
+        /// Without it, what is now.
+        #[arg(value_enum)]
+        switch: Option<Switch>,
     },
     /// Says what the daemon is doing. Exits with 3 where it isn't running.
     Status {
@@ -115,6 +135,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// From the next start on it can be written to.
+    On,
+    /// From the next start on it is only read.
+    Off,
 }
 
 #[derive(Debug, clap::Args)]
@@ -295,6 +323,17 @@ fn execute(command: Command) -> anyhow::Result<Exit> {
             }
             Ok(Exit::Ok)
         }
+        Command::Board { watch } => {
+            log();
+            let root = Root::new("/".into());
+            if watch {
+                board::blink::forever(&root)
+            }
+            for what in board::blink::once(&root).wrong {
+                print(&format!("{what}\n"));
+            }
+            Ok(Exit::Ok)
+        }
         Command::Drive { command } => {
             log();
             drive(command)
@@ -308,6 +347,15 @@ fn execute(command: Command) -> anyhow::Result<Exit> {
                 match network::watch::forever(&root)? {}
             }
             print(&format!("{}\n", network::watch::once(&root)?.line));
+            Ok(Exit::Ok)
+        }
+        Command::Maintenance { switch } => {
+            let root = Root::new("/".into());
+            let said = match switch {
+                Some(switch) => maintenance::switch(&root, switch == Switch::On)?.to_owned(),
+                None => maintenance::said(&root)?,
+            };
+            print(&format!("{said}\n"));
             Ok(Exit::Ok)
         }
         Command::Status { at, json } => status(&at, json),
@@ -511,6 +559,9 @@ fn status(at: &At, json: bool) -> anyhow::Result<Exit> {
         }
         if let Some(report) = network::report() {
             print(&format!("network {}\n", report.line));
+        }
+        if let Some(celsius) = board::report().and_then(|report| report.celsius) {
+            print(&format!("temperature {celsius} °C\n"));
         }
         for problem in owner::problems() {
             print(&format!("problem {problem}\n"));

@@ -1,5 +1,6 @@
 //! What the daemon is doing: the file `status.json`, systemd's status line, `raspboxd status`.
 
+use crate::board;
 use crate::drive::report::Check;
 use crate::drive::slot::{Nothing, Serving};
 use crate::network;
@@ -46,6 +47,8 @@ pub(crate) struct Status {
     pub(crate) online: Vec<String>,
     /// How many connections there are.
     pub(crate) sessions: usize,
+    /// What is wrong with the board, where somebody looks after that.
+    pub(crate) board: Vec<String>,
 }
 
 /// What is served, and what is to be done about it.
@@ -141,6 +144,9 @@ impl Status {
             paired: shared.accounts.devices().len(),
             online,
             sessions: sessions.len(),
+            board: board::report()
+                .map(|report| report.wrong)
+                .unwrap_or_default(),
         }
     }
 
@@ -149,7 +155,12 @@ impl Status {
         let Some(text) = dir.read(STATUS_FILE)? else {
             return Ok(None);
         };
-        let status: Status = serde_json::from_str(&text)?;
+        Status::of_running(text.as_bytes())
+    }
+
+    /// What such a file says, while the daemon runs that has written it.
+    pub(crate) fn of_running(json: &[u8]) -> anyhow::Result<Option<Status>> {
+        let status: Status = serde_json::from_slice(json)?;
         // A daemon that was killed leaves its file behind.
         let runs = Path::new("/proc").join(status.pid.to_string()).exists();
         Ok(runs.then_some(status))
@@ -211,6 +222,9 @@ impl fmt::Display for Status {
                 "NO PASSWORD: nobody can come in; set one with 'sudo raspboxd user set raspbox \
                  --password-stdin --state /var/lib/raspbox' | ",
             )?;
+        }
+        for wrong in &self.board {
+            write!(f, "{wrong} | ")?;
         }
         let (paired, online) = (count(self.paired as u64, "device"), self.online.len());
         let reached = self.network.as_ref().unwrap_or(&self.address);
