@@ -38,6 +38,7 @@
 mod cache;
 mod card;
 mod cpio;
+mod image;
 mod kernel;
 mod machine;
 mod package;
@@ -46,13 +47,16 @@ mod qmp;
 mod root;
 mod shell;
 mod snapshot;
+mod stage;
 mod stick;
 mod tool;
 mod wait;
 
+pub use image::Image;
 pub use machine::{Machine, Traffic};
 pub use package::Package;
 pub use shell::Output;
 pub use snapshot::Snapshot;
+pub use stage::{Stage, Step, SubStage};
 pub use stick::{Check, Filesystem, Stick};
 pub use wait::{DEADLINE, wait_until};

@@ -327,7 +327,12 @@ impl Machine {
 
     /// Boots from this card.
     pub(crate) fn cold(card: PathBuf, kernel: Kernel) -> anyhow::Result<Machine> {
-        let machine = Machine::off(card, kernel, tempfile::tempdir()?);
+        Machine::cold_in(tempfile::tempdir()?, card, kernel)
+    }
+
+    /// The same with a card that goes with the machine.
+    pub(crate) fn cold_in(dir: TempDir, card: PathBuf, kernel: Kernel) -> anyhow::Result<Machine> {
+        let machine = Machine::off(card, kernel, dir);
         machine.boot()?;
         Ok(machine)
     }

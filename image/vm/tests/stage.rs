@@ -1,0 +1,219 @@
+//! What the SD card's stage does, `systemd/` has and the packages install must fit together.
+
+use anyhow::Context;
+use raspbox_vm::{Stage, Step};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn stage() -> Stage {
+    Stage::read(&workspace().join("image/stage-raspbox")).unwrap()
+}
+
+/// All files below a folder, by their paths from there.
+fn files_below(dir: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir)
+        .with_context(|| format!("{}", dir.display()))
+        .unwrap()
+    {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            let below = files_below(&path).into_iter();
+            found.extend(below.map(|file| Path::new(path.file_name().unwrap()).join(file)));
+        } else {
+            found.insert(path.file_name().unwrap().into());
+        }
+    }
+    found
+}
+
+/// Each script of the stage, by its path.
+fn scripts() -> BTreeMap<PathBuf, String> {
+    let steps = stage().sub_stages.into_iter().flat_map(|sub| sub.steps);
+    let scripts = steps.filter_map(|step| match step {
+        Step::Run(file) | Step::RunInRoot(file) => Some(file),
+        Step::Debconf(_) | Step::Packages(_) | Step::PackagesAlone(_) => None,
+    });
+    scripts
+        .map(|file| (file.clone(), fs::read_to_string(&file).unwrap()))
+        .collect()
+}
+
+/// The units that a script gives to `systemctl WHAT`, over continued lines.
+fn units(script: &str, what: &str) -> Vec<String> {
+    let joined = script.replace("\\\n", " ");
+    let lines = joined.lines().filter_map(|line| {
+        let words = line.trim().strip_prefix("systemctl ")?;
+        words.strip_prefix(what)?.strip_prefix(' ')
+    });
+    lines
+        .flat_map(|line| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// A line of a script that installs a file from `files/`: its name there, and where it gets to.
+fn installed(script: &str) -> Vec<(String, String)> {
+    let lines = script
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("install -m "));
+    let lines = lines.filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let from = words.next()?.strip_prefix("files/")?.to_owned();
+        let to = words.next()?.trim_matches('"');
+        let to = to.strip_prefix("${ROOTFS_DIR}/")?;
+        let to = if to.ends_with('/') {
+            format!("{to}{from}")
+        } else {
+            to.to_owned()
+        };
+        Some((from, to))
+    });
+    lines.collect()
+}
+
+#[test]
+fn pi_gen_would_run_all_of_it() {
+    let stage = stage();
+    assert!(stage.has_prerun && stage.dir.join("EXPORT_IMAGE").is_file());
+    let names: Vec<_> = stage
+        .sub_stages
+        .iter()
+        .map(|sub| sub.dir.file_name().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "00-base",
+            "01-raspbox",
+            "02-network",
+            "03-readonly",
+            "04-hardening"
+        ]
+    );
+    assert!(stage.sub_stages.iter().all(|sub| !sub.steps.is_empty()));
+}
+
+#[test]
+fn what_is_enabled_is_there() {
+    let packaged = workspace().join("systemd/usr/lib/systemd/system");
+    // By the packages of 00-base, and by systemd itself.
+    let debians = [
+        "NetworkManager.service",
+        "systemd-timesyncd.service",
+        "ssh.service",
+    ];
+    for (file, script) in scripts() {
+        for unit in units(&script, "enable")
+            .into_iter()
+            .chain(units(&script, "disable"))
+        {
+            let of_stage = file.parent().unwrap().join("files").join(&unit);
+            assert!(
+                of_stage.is_file() || debians.contains(&unit.as_str()),
+                "{}: there is no {unit}",
+                file.display()
+            );
+            // The package enables its own when it is installed; a second place would come to say otherwise.
+            assert!(!packaged.join(&unit).exists(), "{unit} is the package's");
+        }
+        for unit in units(&script, "mask") {
+            assert!(
+                !unit.starts_with("raspbox"),
+                "{}: {unit} is ours",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_is_installed_twice_and_nothing_is_left_over() {
+    let mut places = files_below(&workspace().join("systemd"));
+    for (file, script) in scripts() {
+        let files = file.parent().unwrap().join("files");
+        let mut used = BTreeSet::new();
+        for (from, to) in installed(&script) {
+            assert!(files.join(&from).is_file(), "{}: no {from}", file.display());
+            assert!(places.insert(PathBuf::from(&to)), "{to} is installed twice");
+            used.insert(from);
+        }
+        if file.to_str().unwrap().ends_with("-run.sh") && files.is_dir() {
+            for left_over in files_below(&files) {
+                let name = left_over.to_str().unwrap();
+                assert!(
+                    used.contains(name) || script.contains(&format!("cat files/{name} ")),
+                    "{name} gets nowhere"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn all_that_the_units_keep_is_on_the_state_partition() {
+    let init = workspace().join("image/stage-raspbox/03-readonly/files/init");
+    let init = fs::read_to_string(init).unwrap();
+    let kept = init
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("for folder in "))
+        .unwrap();
+    let kept: BTreeSet<_> = kept
+        .trim_end_matches("; do")
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    let mut needed = BTreeSet::new();
+    let mut look = |text: &str| {
+        let names = text
+            .split("/var/lib/")
+            .skip(1)
+            .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
+        let names = names.filter_map(|mut words| words.next());
+        let directories = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("StateDirectory="));
+        for name in names.chain(directories) {
+            if name.starts_with("raspbox") && name != "raspbox-state" {
+                needed.insert(name.to_owned());
+            }
+        }
+    };
+    for tree in ["systemd", "image/stage-raspbox", "appliance/src"] {
+        let tree = workspace().join(tree);
+        for file in files_below(&tree) {
+            let text = fs::read_to_string(tree.join(file)).unwrap();
+            look(&text);
+        }
+    }
+    assert_eq!(kept, needed);
+}
+
+#[test]
+fn what_asks_for_the_read_only_root_is_what_is_installed() {
+    let scripts = scripts();
+    let (_, script) = scripts
+        .iter()
+        .find(|(file, _)| file.ends_with("03-readonly/00-run.sh"))
+        .unwrap();
+    let asked = script
+        .split("init=/")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    assert!(
+        installed(script)
+            .iter()
+            .any(|(from, to)| from == "init" && to == asked)
+    );
+}
