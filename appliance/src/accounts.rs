@@ -1,6 +1,7 @@
 //! Who may come in: users and devices, read again when another process changes them.
 
 use crate::devices::{DEVICES_FILE, Device, Devices, LOGIN_PREFIX, PairError};
+use crate::pairing;
 use crate::permissions::{Permission, Permissions};
 use crate::reply::Trouble;
 use crate::session::{FAILED_LOGINS_MAX, Session};
@@ -44,6 +45,8 @@ pub(crate) enum Who {
     User(String),
     /// A paired device; the id.
     Device(String),
+    /// Whoever is only here to be paired ([`pairing`]).
+    Stranger,
 }
 
 /// All accounts.
@@ -63,6 +66,15 @@ struct Tables {
 }
 
 impl Account {
+    /// What libunftp needs of whoever is here to be paired: somebody without any right.
+    fn stranger() -> Account {
+        Account {
+            who: Who::Stranger,
+            by: By("nobody".into()),
+            permissions: Permissions::NONE,
+        }
+    }
+
     /// Refuses where the right is missing.
     pub(crate) fn need(&self, permission: Permission) -> Result<(), Trouble> {
         if self.permissions.has(permission) {
@@ -176,6 +188,7 @@ impl Accounts {
                 .devices
                 .get(id)
                 .map(|device| device.permissions),
+            Who::Stranger => None,
         };
         permissions == Some(account.permissions)
     }
@@ -204,7 +217,8 @@ impl Accounts {
         })
     }
 
-    fn user(&self, name: &str) -> Option<User> {
+    /// The user of this name.
+    pub(crate) fn user(&self, name: &str) -> Option<User> {
         let tables = self.tables();
         let mut users = self.configured.iter().chain(&tables.users.user);
         users.find(|user| user.name == name).cloned()
@@ -250,6 +264,16 @@ fn read<T: DeserializeOwned + Serialize + Default>(
     }
 }
 
+/// Notes a wrong guess, and lets it wait; too many end the session.
+pub(crate) async fn refuse(session: &Session, what: &str) {
+    let failures = session.login_failed();
+    tracing::warn!(session = session.id, peer = %session.peer, failures, "{what}");
+    tokio::time::sleep(FAILED_LOGIN_DELAY * failures).await;
+    if failures >= FAILED_LOGINS_MAX {
+        session.drain();
+    }
+}
+
 /// The way in of one session.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -266,21 +290,22 @@ impl Authenticator for Gate {
         name: &str,
         credentials: &Credentials,
     ) -> Result<Principal, AuthenticationError> {
+        let principal = Principal {
+            username: name.to_owned(),
+        };
+        if let Some(begun) = pairing::log_in(&self.session, name, credentials) {
+            return begun
+                .then_some(principal)
+                .ok_or(AuthenticationError::BadPassword);
+        }
         let secret = credentials.password.as_deref().unwrap_or_default();
         let Some(account) = self.accounts.verify(name, secret).await else {
-            let failures = self.session.login_failed();
-            tracing::warn!(session = self.session.id, peer = %self.session.peer, failures, "login failed");
-            tokio::time::sleep(FAILED_LOGIN_DELAY * failures).await;
-            if failures >= FAILED_LOGINS_MAX {
-                self.session.drain();
-            }
+            refuse(&self.session, "login failed").await;
             return Err(AuthenticationError::BadPassword);
         };
         tracing::info!(session = self.session.id, peer = %self.session.peer, account = %account, "logged in");
         self.session.log_in(Arc::new(account));
-        Ok(Principal {
-            username: name.to_owned(),
-        })
+        Ok(principal)
     }
 
     fn name(&self) -> &'static str {
@@ -295,6 +320,7 @@ impl UserDetailProvider for Gate {
     async fn provide_user_detail(&self, _: &Principal) -> Result<Account, UserDetailError> {
         match self.session.account() {
             Some(account) => Ok(Account::clone(&account)),
+            None if self.session.is_pairing() => Ok(Account::stranger()),
             None => Err(UserDetailError::new("not logged in")),
         }
     }

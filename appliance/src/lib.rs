@@ -22,6 +22,7 @@ mod listing;
 mod maintenance;
 mod network;
 mod owner;
+mod pairing;
 mod permissions;
 mod pipe;
 mod place;

@@ -56,6 +56,9 @@ impl Permissions {
     /// Every right.
     pub(crate) const ALL: Permissions = Permissions((1 << LETTERS.len()) - 1);
 
+    /// None at all.
+    pub(crate) const NONE: Permissions = Permissions(0);
+
     /// Whether the right is in the set.
     pub(crate) fn has(self, permission: Permission) -> bool {
         self.0 & bit(permission) != 0

@@ -145,7 +145,7 @@ fn say(shared: &Shared, address: SocketAddr, first_user: Option<(&'static str, S
     let mut out = std::io::stdout().lock();
     let mut lines = format!(
         "listening on {address}\nfingerprint {}\n",
-        shared.identity.fingerprint
+        shared.identity.fingerprint_text()
     );
     if let Some((name, password)) = first_user {
         lines += &format!("user {name} password {password}\n");
@@ -177,8 +177,8 @@ async fn keep_announced(shared: &Arc<Shared>, address: SocketAddr) {
 
 fn announce(shared: &Shared, address: SocketAddr, drive: Option<DriveId>) -> Option<Announcement> {
     let drive = drive.map(|drive| drive.to_string()).unwrap_or_default();
-    let fingerprint = &shared.identity.fingerprint;
-    Announcement::begin(shared.settings.announce, address, fingerprint, &drive).unwrap_or_else(
+    let fingerprint = shared.identity.fingerprint_text();
+    Announcement::begin(shared.settings.announce, address, &fingerprint, &drive).unwrap_or_else(
         |error| {
             // Clients can still be told the address.
             tracing::warn!(

@@ -5,6 +5,7 @@
 
 use crate::accounts::Account;
 use crate::datachan::{DataChannel, Refused};
+use crate::pairing::{Attempt, Pairing};
 use crate::reply::Trouble;
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::want::Want;
@@ -60,6 +61,7 @@ pub(crate) struct Session {
 struct State {
     account: Option<Arc<Account>>,
     failed_logins: u32,
+    pairing: Pairing,
     cwd: String,
     channel: DataChannel,
     transfers: usize,
@@ -93,6 +95,7 @@ impl Session {
             state: Mutex::new(State {
                 account: None,
                 failed_logins: 0,
+                pairing: Pairing::Not,
                 cwd: "/".into(),
                 channel: DataChannel::default(),
                 transfers: 0,
@@ -120,7 +123,38 @@ impl Session {
         state.failed_logins
     }
 
-    /// Who is logged in.
+    /// Lets a session that is nobody's pair, once.
+    pub(crate) fn begin_pairing(&self) -> bool {
+        let mut state = self.state();
+        let may = state.account.is_none() && matches!(state.pairing, Pairing::Not);
+        if may {
+            state.pairing = Pairing::Begun;
+        }
+        may
+    }
+
+    /// Notes an invitation.
+    pub(crate) fn invited(&self, attempt: Attempt) {
+        self.state().pairing = Pairing::Invited(Box::new(attempt));
+    }
+
+    /// How far pairing has come; whatever that was, it is used up.
+    pub(crate) fn next_of_pairing(&self) -> Pairing {
+        let mut state = self.state();
+        match state.pairing {
+            Pairing::Not => Pairing::Not,
+            Pairing::Begun | Pairing::Invited(_) | Pairing::Over => {
+                std::mem::replace(&mut state.pairing, Pairing::Over)
+            }
+        }
+    }
+
+    /// Whether it logged in to pair.
+    pub(crate) fn is_pairing(&self) -> bool {
+        !matches!(self.state().pairing, Pairing::Not)
+    }
+
+    /// Who is logged in. Nobody is who only pairs.
     pub(crate) fn account(&self) -> Option<Arc<Account>> {
         self.state().account.clone()
     }
@@ -195,6 +229,9 @@ impl Session {
             return Err(Trouble::not_now("the appliance is stopping"));
         }
         let mut state = self.state();
+        if state.account.is_none() {
+            return Err(Trouble::denied());
+        }
         state.last_active = Instant::now();
         let encrypted = match state.channel.on_transfer(self.tls_required, position) {
             Ok(encrypted) => encrypted,

@@ -2,12 +2,14 @@
 
 use crate::accounts::{Account, Who};
 use crate::backend::Backend;
+use crate::pairing;
 use crate::permissions::Permission;
 use crate::reply::Trouble;
 use crate::stamp::parse_stamp;
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, SiteCommandContext, SiteCommandHandler};
 use raspbox_protocol::holds;
+use raspbox_protocol::pairing::Acceptance;
 use raspbox_protocol::special::{KNOWN, RequestId, UNKNOWN};
 use raspbox_protocol::{Cursor, Digest, Mtime, PROTOCOL_VERSION};
 
@@ -36,7 +38,8 @@ pub(crate) const SITES: [(&str, Site); 4] = [
 #[derive(Debug, PartialEq, Eq)]
 enum Rbx<'a> {
     Version,
-    Pair(&'a str),
+    Invite(&'a str),
+    Pair(Acceptance, &'a str),
     Unpair,
     Result(RequestId),
     Clock,
@@ -54,7 +57,7 @@ impl SiteCommandHandler<Backend, Account> for Site {
         backend.session.touch();
         let arguments = context.arguments.as_str();
         let answer = match self {
-            Site::Rbx => rbx(backend, account, arguments),
+            Site::Rbx => rbx(backend, account, arguments).await,
             Site::Hash => hash(backend, account, arguments),
             Site::Utime => utime(backend, account, arguments),
             Site::Chmod => chmod(backend, account, arguments),
@@ -65,16 +68,23 @@ impl SiteCommandHandler<Backend, Account> for Site {
 
 type Answer = Result<Reply, Trouble>;
 
-fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
+async fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     let Some(command) = parse_rbx(arguments) else {
         return Ok(syntax(
-            "RBX VERSION | PAIR <name> | UNPAIR | RESULT <id> | CLOCK | KNOWS <cursor> | \
+            "RBX VERSION | INVITE <user> | PAIR <answer> <name> | UNPAIR | RESULT <id> | CLOCK | KNOWS <cursor> | \
              HOLDS <digest>…",
         ));
     };
+    if account.who.is_stranger() && !matches!(command, Rbx::Invite(_) | Rbx::Pair(..)) {
+        return Err(Trouble::denied());
+    }
     match command {
+        Rbx::Invite(user) => Ok(okay(pairing::invite(backend, user)?.to_string())),
+        Rbx::Pair(answer, name) => Ok(match pairing::accept(backend, &answer, name).await? {
+            Some(accepted) => okay(accepted.to_string()),
+            None => Reply::new(ReplyCode::NotLoggedIn, "not this user's password"),
+        }),
         Rbx::Version => Ok(okay(format!("raspbox {PROTOCOL_VERSION}"))),
-        Rbx::Pair(name) => pair(backend, account, name),
         Rbx::Unpair => unpair(backend, account),
         Rbx::Clock => {
             account.need(Permission::List)?;
@@ -107,7 +117,11 @@ fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
     let rest = rest.trim();
     match verb.to_ascii_uppercase().as_str() {
         "VERSION" if rest.is_empty() => Some(Rbx::Version),
-        "PAIR" if !rest.is_empty() => Some(Rbx::Pair(rest)),
+        "INVITE" if !rest.is_empty() => Some(Rbx::Invite(rest)),
+        "PAIR" => {
+            let (answer, name) = Acceptance::parse_with_name(rest).ok()?;
+            Some(Rbx::Pair(answer, name))
+        }
         "UNPAIR" if rest.is_empty() => Some(Rbx::Unpair),
         "CLOCK" if rest.is_empty() => Some(Rbx::Clock),
         "RESULT" => Some(Rbx::Result(rest.parse().ok()?)),
@@ -115,31 +129,6 @@ fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
         "HOLDS" => Some(Rbx::Holds(holds::parse_line(rest)?)),
         _ => None,
     }
-}
-
-fn pair(backend: &Backend, account: &Account, name: &str) -> Answer {
-    let Who::User(user) = &account.who else {
-        // A stolen device must not be able to make itself another way in.
-        return Err(Trouble::denied());
-    };
-    let paired = backend
-        .shared
-        .accounts
-        .pair(name, user, account.permissions);
-    let (device, token) = paired
-        .map_err(|error| {
-            tracing::error!(error = format!("{error:#}"), "cannot pair");
-            Trouble::local("cannot write the list of devices")
-        })?
-        .map_err(|error| Trouble::bad_request(error.to_string()))?;
-    tracing::info!(
-        session = backend.session.id,
-        device = device.id,
-        name = device.name,
-        user,
-        "paired"
-    );
-    Ok(okay(format!("{} {token}", device.id)))
 }
 
 fn unpair(backend: &Backend, account: &Account) -> Answer {
@@ -248,9 +237,11 @@ mod tests {
     fn rbx_is_parsed() {
         let id = RequestId([7; 16]);
         assert_eq!(parse_rbx("VERSION"), Some(Rbx::Version));
+        assert_eq!(parse_rbx("invite Ann B."), Some(Rbx::Invite("Ann B.")));
+        let answer = format!("{} {}", "41".repeat(33), "ab".repeat(32));
         assert_eq!(
-            parse_rbx("pair Ann's laptop"),
-            Some(Rbx::Pair("Ann's laptop"))
+            parse_rbx(&format!("pair {answer} Ann's laptop")),
+            Some(Rbx::Pair(answer.parse().unwrap(), "Ann's laptop"))
         );
         assert_eq!(parse_rbx("UNPAIR"), Some(Rbx::Unpair));
         assert_eq!(parse_rbx("clock"), Some(Rbx::Clock));
@@ -262,6 +253,10 @@ mod tests {
             "",
             "PAIR",
             "PAIR ",
+            "PAIR Ann's laptop",
+            "PAIR 12 34 laptop",
+            "INVITE",
+            "INVITE ",
             "UNPAIR x",
             "CLOCK x",
             "RESULT",

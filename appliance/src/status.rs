@@ -135,7 +135,7 @@ impl Status {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
             address: address.into(),
-            fingerprint: shared.identity.fingerprint.clone(),
+            fingerprint: shared.identity.fingerprint_text(),
             drive: look.map_or(Drive::Silent, |look| Drive::of(shared, &look)),
             network: network::report().map(|report| report.line),
             problems: owner::problems().len(),

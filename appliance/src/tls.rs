@@ -3,6 +3,7 @@
 use crate::session::Session;
 use crate::state::StateDir;
 use anyhow::Context;
+use raspbox_protocol::Digest;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, date_time_ymd};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -10,7 +11,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 const CERT_FILE: &str = "tls/cert.pem";
@@ -21,8 +21,11 @@ const KEY_FILE: &str = "tls/key.pem";
 pub(crate) struct Identity {
     key: Arc<CertifiedKey>,
     provider: Arc<CryptoProvider>,
-    /// The SHA-256 of the certificate (DER) in lower-case hex digits.
-    pub(crate) fingerprint: String,
+    /// The SHA-256 of the certificate (DER).
+    pub(crate) fingerprint: [u8; 32],
+    /// What the salts of users that don't exist are made with: they must be the same each time that
+    /// somebody asks, and look like any.
+    pub(crate) stranger_salts: [u8; 32],
 }
 
 impl Identity {
@@ -54,13 +57,21 @@ impl Identity {
             .with_context(|| format!("{} is no key", dir.path(KEY_FILE).display()))?;
         let provider = Arc::new(provider());
         let fingerprint = fingerprint(&cert);
+        let context = "raspbox pairing 2026-11: salts of users that don't exist";
+        let stranger_salts = blake3::derive_key(context, key.secret_der());
         let key = CertifiedKey::from_der(vec![cert], key, &provider)
             .with_context(|| format!("cannot use {}", dir.path(CERT_FILE).display()))?;
         Ok(Identity {
             key: Arc::new(key),
             provider,
             fingerprint,
+            stranger_salts,
         })
+    }
+
+    /// The fingerprint as people see it: lower-case hex digits.
+    pub(crate) fn fingerprint_text(&self) -> String {
+        Digest::from_bytes(self.fingerprint).to_string()
     }
 
     /// The TLS configuration of one session, which counts the handshakes.
@@ -147,8 +158,8 @@ fn has_aes() -> bool {
     false
 }
 
-/// SHA-256 of these bytes in lower-case hex digits.
-fn fingerprint(cert: &CertificateDer<'_>) -> String {
+/// The SHA-256 of these bytes.
+fn fingerprint(cert: &CertificateDer<'_>) -> [u8; 32] {
     let digest = rustls::crypto::ring::default_provider()
         .cipher_suites
         .iter()
@@ -159,11 +170,7 @@ fn fingerprint(cert: &CertificateDer<'_>) -> String {
             _ => None,
         })
         .expect("ring has a TLS 1.3 suite with SHA-256");
-    let mut hex = String::new();
-    for byte in digest.as_ref() {
-        write!(hex, "{byte:02x}").expect("writing to a string doesn't fail");
-    }
-    hex
+    digest.as_ref().try_into().expect("a SHA-256 is 32 bytes")
 }
 
 #[cfg(test)]
@@ -176,9 +183,11 @@ mod tests {
     fn the_certificate_is_made_once_and_kept() {
         let temp = tempfile::tempdir().unwrap();
         let dir = StateDir::open(temp.path().join("state")).unwrap();
-        let first = Identity::open(&dir).unwrap().fingerprint;
-        assert_eq!(first.len(), 64);
-        assert_eq!(Identity::open(&dir).unwrap().fingerprint, first);
+        let first = Identity::open(&dir).unwrap();
+        assert_eq!(first.fingerprint_text().len(), 64);
+        let again = Identity::open(&dir).unwrap();
+        assert_eq!(again.fingerprint, first.fingerprint);
+        assert_eq!(again.stranger_salts, first.stranger_salts);
         let mode = |name| {
             std::fs::metadata(dir.path(name))
                 .unwrap()
@@ -198,7 +207,7 @@ mod tests {
     fn the_fingerprint_is_that_of_sha256() {
         let hello = rustls::pki_types::CertificateDer::from(b"hello".to_vec());
         assert_eq!(
-            super::fingerprint(&hello),
+            raspbox_protocol::Digest::from_bytes(super::fingerprint(&hello)).to_string(),
             "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
         );
     }

@@ -282,6 +282,7 @@ fn exit_of_remote(error: &RemoteError) -> Exit {
         | RemoteError::NoSuchHost(_)
         | RemoteError::NoDrive { .. } => Exit::Unreachable,
         RemoteError::LoginRefused { .. }
+        | RemoteError::NotProven { .. }
         | RemoteError::OtherCertificate { .. }
         | RemoteError::NotUnderstood { .. }
         | RemoteError::Refused { .. } => Exit::Refused,

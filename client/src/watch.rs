@@ -273,7 +273,7 @@ impl Agenda {
 fn is_final(error: &SyncError) -> bool {
     match error {
         SyncError::Remote(error) => match error {
-            RemoteError::LoginRefused { .. } => true,
+            RemoteError::LoginRefused { .. } | RemoteError::NotProven { .. } => true,
             RemoteError::OtherCertificate { .. }
             | RemoteError::NotUnderstood { .. }
             | RemoteError::Unreachable { .. }

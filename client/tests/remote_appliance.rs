@@ -245,10 +245,7 @@ fn wrong_passwords_and_certificates_are_refused() {
     let mut endpoint = daemon.endpoint(Tls::FirstUse);
     endpoint.secret = "hunter2".into();
     let error = pairing::pair(&endpoint, "x").expect_err("a wrong password");
-    assert!(
-        matches!(error, RemoteError::LoginRefused { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, RemoteError::NotProven { .. }), "{error:?}");
     assert!(!error.to_string().contains("hunter2"));
     let error = pairing::pair(&daemon.endpoint(Tls::Pinned(Digest256([1; 32]))), "x");
     let error = error.expect_err("another certificate");

@@ -3,28 +3,25 @@
 use crate::client::Client;
 use crate::harness::{Daemon, eventually};
 
-fn pair(client: &mut Client, name: &str) -> (String, String) {
-    let reply = client.command(&format!("SITE RBX PAIR {name}")).expect(200);
-    let words: Vec<&str> = reply.text.split_whitespace().collect();
-    assert_eq!((words[1].len(), words[2].len()), (8, 64), "{}", reply.text);
-    (format!("device:{}", words[1]), words[2].to_owned())
+fn pair(daemon: &Daemon, name: &str) -> (String, String) {
+    daemon.pair("raspbox", &daemon.password, name)
 }
 
 #[test]
 fn a_device_is_paired_and_comes_in_with_its_token_alone() {
     let daemon = Daemon::start();
     let mut owner = daemon.client();
-    let (login, token) = pair(&mut owner, "Ann's laptop");
+    let (login, token) = pair(&daemon, "Ann's laptop");
     let mut device = daemon.client_as(&login, &token);
     device.store("/a", b"x").expect(226);
-    device.command("SITE RBX PAIR another").expect(550);
+    device.command("SITE RBX INVITE raspbox").expect(550);
     daemon.secure().log_in(&login, &daemon.password).expect(530);
     daemon.secure().log_in(&login, &"0".repeat(64)).expect(530);
     daemon
         .secure()
         .log_in("device:00000000", &token)
         .expect(530);
-    let (_, _) = pair(&mut owner, "Ann's laptop");
+    let (_, _) = pair(&daemon, "Ann's laptop");
     let list = daemon.control(&["device", "list"]).stdout;
     let list = String::from_utf8(list).unwrap();
     assert!(
@@ -36,8 +33,8 @@ fn a_device_is_paired_and_comes_in_with_its_token_alone() {
     assert_eq!(json[1]["name"], "Ann's laptop 2");
     assert_eq!(json[0]["user"], "raspbox");
     owner.command("SITE RBX PAIR").expect(501);
-    owner
-        .command(&format!("SITE RBX PAIR {}", "x".repeat(65)))
+    daemon
+        .try_to_pair("raspbox", &daemon.password, &"x".repeat(65))
         .expect(550);
     assert_eq!(
         owner.command("SITE RBX VERSION").expect(200).text,
@@ -51,7 +48,7 @@ fn a_device_is_paired_and_comes_in_with_its_token_alone() {
 fn a_device_may_what_its_user_may() {
     let daemon = Daemon::start();
     daemon.add_user("reader", "elr");
-    let (login, token) = pair(&mut daemon.client_as("reader", "secret"), "tv");
+    let (login, token) = daemon.pair("reader", "secret", "tv");
     let mut device = daemon.client_as(&login, &token);
     device.store("/a", b"x").expect(550);
     device.take("NLST").unwrap();
@@ -61,7 +58,7 @@ fn a_device_may_what_its_user_may() {
 fn a_revoked_device_is_out_at_once() {
     let daemon = Daemon::start();
     let mut owner = daemon.client();
-    let (login, token) = pair(&mut owner, "phone");
+    let (login, token) = pair(&daemon, "phone");
     let mut device = daemon.client_as(&login, &token);
     assert!(device.is_served());
     let revoked = daemon.control(&["device", "revoke", "phone"]);
@@ -81,7 +78,7 @@ fn a_revoked_device_is_out_at_once() {
 #[test]
 fn a_revoked_device_loses_its_transfer_too() {
     let daemon = Daemon::start();
-    let (login, token) = pair(&mut daemon.client(), "phone");
+    let (login, token) = pair(&daemon, "phone");
     let mut device = daemon.client_as(&login, &token);
     let cursor = cursor(&mut device);
     let mut data = device.open();
@@ -98,7 +95,7 @@ fn a_revoked_device_loses_its_transfer_too() {
 fn a_device_unpairs_itself() {
     let daemon = Daemon::start();
     let mut owner = daemon.client();
-    let (login, token) = pair(&mut owner, "phone");
+    let (login, token) = pair(&daemon, "phone");
     let mut device = daemon.client_as(&login, &token);
     device.command("SITE RBX UNPAIR").expect(200);
     eventually("it is out", || device.is_gone());

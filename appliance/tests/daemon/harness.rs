@@ -1,6 +1,7 @@
 //! Starts `raspboxd` over a temporary folder.
 
-use crate::client::Client;
+use crate::client::{Client, Reply};
+use raspbox_protocol::{Digest, pairing};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -159,6 +160,32 @@ impl Daemon {
         client.log_in(user, password).expect(230);
         client.protect();
         client
+    }
+
+    /// Pairs a device for a user, and returns what it logs in with.
+    pub(crate) fn pair(&self, user: &str, password: &str, name: &str) -> (String, String) {
+        let reply = self.try_to_pair(user, password, name).expect(200);
+        let words: Vec<&str> = reply.text.split_whitespace().collect();
+        assert_eq!((words[1].len(), words[2].len()), (8, 64), "{}", reply.text);
+        (format!("device:{}", words[1]), words[2].to_owned())
+    }
+
+    /// The reply to the last command of pairing.
+    pub(crate) fn try_to_pair(&self, user: &str, password: &str, name: &str) -> Reply {
+        let mut client = self.secure();
+        client.log_in(pairing::LOGIN, "anything").expect(230);
+        let reply = client
+            .command(&format!("SITE RBX INVITE {user}"))
+            .expect(200);
+        let invitation: pairing::Invitation = reply.text[4..].trim_end().parse().unwrap();
+        let fingerprint: Digest = self.fingerprint.parse().unwrap();
+        let terms = pairing::Terms {
+            user,
+            fingerprint: fingerprint.as_bytes(),
+        };
+        let secret = invitation.recipe.hash(password).unwrap();
+        let (_, answer) = invitation.answer(terms, &secret, name).unwrap();
+        client.command(&format!("SITE RBX PAIR {answer} {name}"))
     }
 
     /// Makes a user.

@@ -92,8 +92,7 @@ fn users_come_and_go_while_it_runs() {
 fn no_credential_is_ever_logged() {
     let daemon = Daemon::start();
     let mut client = daemon.client();
-    let reply = client.command("SITE RBX PAIR laptop").expect(200);
-    let token = reply.text.split_whitespace().nth(2).unwrap().to_owned();
+    let (_, token) = daemon.pair("raspbox", &daemon.password, "laptop");
     daemon
         .secure()
         .log_in("raspbox", "a-wrong-guess")

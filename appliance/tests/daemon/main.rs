@@ -12,6 +12,7 @@ mod drive;
 mod files;
 mod limits;
 mod login;
+mod pairing;
 mod permissions;
 mod scrub;
 mod special;

@@ -68,19 +68,18 @@ fn keep(pairs: &Pairs, pair: &Pair) -> anyhow::Result<()> {
 
 fn with_appliance(args: &Args, device: &str) -> anyhow::Result<With> {
     let (host, port) = host_and_port(&args.target)?;
-    let mut endpoint = Endpoint {
+    let endpoint = Endpoint {
         host,
         port,
         user: args.user.clone(),
-        secret: String::new(),
-        tls: Tls::FirstUse,
+        secret: password(args, &args.user)?,
+        tls: args.fingerprint.map_or(Tls::FirstUse, Tls::Pinned),
     };
-    let fingerprint = first_use(&endpoint, args.fingerprint)?;
-    endpoint.tls = Tls::Pinned(fingerprint);
-    endpoint.secret = password(args, &args.user)?;
     let paired = pairing::pair(&endpoint, device)?;
+    let fingerprint = paired.fingerprint.expect("it was paired over TLS");
     println!(
-        "drive {}, {} free",
+        "it knows the password as well; from now on only its certificate is accepted:\n  \
+         {fingerprint}\ndrive {}, {} free",
         paired.info.drive,
         crate::display::human_bytes(paired.info.free_bytes)
     );

@@ -187,6 +187,18 @@ pub enum RemoteError {
         /// What the server said, and what to do.
         why: String,
     },
+    /// In pairing, the password or the certificate isn't the same at both ends.
+    #[error(
+        "{address} and this computer don't have the same password of {user}: it is mistyped, or there is \
+         no such user, or something in between pretends to be the appliance. It wasn't sent, and can't \
+         be guessed from what was. Type it again"
+    )]
+    NotProven {
+        /// Host and port.
+        address: String,
+        /// Whose password.
+        user: String,
+    },
     /// Another certificate than the pinned one.
     #[error(
         "{address} shows another certificate than when it was paired. Nothing was sent.\n  \

@@ -1,4 +1,7 @@
 //! Getting and giving back a login of this device's own.
+//!
+//! The password of whoever pairs is proved and never sent ([`raspbox_protocol::pairing`]): until then
+//! the certificate at the other end is anybody's.
 
 use super::appliance::{self, Appliance, same_version};
 use super::connection::{Connection, Endpoint, Tls};
@@ -6,6 +9,7 @@ use super::control::Control;
 use super::foreign::Features;
 use super::{Digest256, Remote, RemoteError};
 use raspbox_protocol::info::Info;
+use raspbox_protocol::pairing::{Accepted, Invitation, LOGIN, NOT_PROVEN, PairingError, Terms};
 use raspbox_protocol::special::SITE;
 
 /// The longest device name, in bytes. It goes into conflict copies' names, too.
@@ -71,37 +75,45 @@ pub fn device_endpoint(
     }
 }
 
-/// Logs in with user and password once, gets a login for this device, and tries it.
+/// Proves to the appliance that the endpoint's password is known here, has it prove the same, and gets a
+/// login for this device; then tries it.
 ///
 /// # Errors
-/// Where the appliance can't be reached, refuses, or isn't one.
+/// Where the appliance can't be reached, refuses, or isn't one; [`RemoteError::NotProven`] where the
+/// password isn't the same at both ends, or the certificate isn't.
 pub fn pair(endpoint: &Endpoint, device_name: &str) -> Result<Paired, RemoteError> {
     let good = (1..=DEVICE_NAME_MAX_BYTES).contains(&device_name.len())
         && !device_name.chars().any(char::is_control)
         && device_name.trim() == device_name;
-    let mut connection = Connection::open(endpoint)?;
+    let stranger = Endpoint {
+        user: LOGIN.to_owned(),
+        // Any will do.
+        secret: LOGIN.to_owned(),
+        ..endpoint.clone()
+    };
+    let mut connection = match Connection::open(&stranger) {
+        Err(RemoteError::LoginRefused { address, .. }) if endpoint.tls != Tls::Off => {
+            return Err(RemoteError::NotUnderstood {
+                address,
+                why: "what answers there is an ordinary FTP server, or an older appliance. Pair a \
+                      server as ftp://… or ftps://…"
+                    .into(),
+            });
+        }
+        other => other?,
+    };
+    let Some(fingerprint) = connection.fingerprint() else {
+        return Err(connection.nonsense("an appliance is paired over TLS"));
+    };
     if !good {
         return Err(connection.nonsense(format!(
             "a device's name is 1 to {DEVICE_NAME_MAX_BYTES} bytes without line breaks: --device NAME"
         )));
     }
-    if !is_appliance(&mut connection)? {
-        return Err(connection.nonsense(
-            "what answers there is an ordinary FTP server. Pair it as ftp://… or ftps://…",
-        ));
-    }
-    let reply = connection.command(&format!("SITE {SITE} PAIR {device_name}"))?;
-    if !reply.is_done() {
-        return Err(connection.trouble(&reply));
-    }
-    let mut words = reply.text.split_ascii_whitespace();
-    let (Some(device_id), Some(token), None) = (words.next(), words.next(), words.next()) else {
-        // Without the text: it may hold a token.
-        return Err(connection.nonsense("its answer to pairing isn't understood"));
-    };
-    let (device_id, token) = (device_id.to_owned(), token.to_owned());
-    let fingerprint = connection.fingerprint();
+    let accepted = exchange(&mut connection, endpoint, &fingerprint, device_name)?;
     drop(connection);
+    let (device_id, token) = (accepted.device_id, accepted.token);
+    let fingerprint = Some(fingerprint);
     let own = device_endpoint(endpoint, &device_id, &token, fingerprint);
     let info = Appliance::new(own).info()?;
     Ok(Paired {
@@ -110,6 +122,50 @@ pub fn pair(endpoint: &Endpoint, device_name: &str) -> Result<Paired, RemoteErro
         fingerprint,
         info,
     })
+}
+
+/// The two commands of pairing. What is returned is the appliance's word, with its proof.
+fn exchange(
+    connection: &mut Connection,
+    endpoint: &Endpoint,
+    fingerprint: &Digest256,
+    device_name: &str,
+) -> Result<Accepted, RemoteError> {
+    let terms = Terms {
+        user: &endpoint.user,
+        fingerprint: &fingerprint.0,
+    };
+    let not_proven = || RemoteError::NotProven {
+        address: endpoint.address(),
+        user: endpoint.user.clone(),
+    };
+    let trouble = |connection: &Connection, error: PairingError| match error {
+        PairingError::NotProven => not_proven(),
+        error @ (PairingError::NotUnderstood | PairingError::Version(_) | PairingError::Recipe) => {
+            connection.nonsense(error)
+        }
+    };
+    let reply = connection.command(&format!("SITE {SITE} INVITE {}", endpoint.user))?;
+    if !reply.is_done() {
+        return Err(connection.trouble(&reply));
+    }
+    let invitation: Invitation = (reply.text.parse()).map_err(|e| trouble(connection, e))?;
+    let secret = (invitation.recipe.hash(&endpoint.secret)).map_err(|e| trouble(connection, e))?;
+    let (waiting, answer) =
+        (invitation.answer(terms, &secret, device_name)).map_err(|e| trouble(connection, e))?;
+    let reply = connection.command(&format!("SITE {SITE} PAIR {answer} {device_name}"))?;
+    if reply.code == NOT_PROVEN {
+        return Err(not_proven());
+    }
+    if !reply.is_done() {
+        return Err(connection.trouble(&reply));
+    }
+    // Its text isn't shown in any case: it holds a token.
+    let accepted: Accepted = reply.text.parse().map_err(|e| trouble(connection, e))?;
+    waiting
+        .check(&accepted)
+        .map_err(|e| trouble(connection, e))?;
+    Ok(accepted)
 }
 
 /// Gives the device's login back; `endpoint` is the device's own.

@@ -9,6 +9,7 @@ mod cut;
 mod disks;
 mod files;
 mod forgotten;
+mod impostor;
 mod motion;
 mod refused;
 mod told;

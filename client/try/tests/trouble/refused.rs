@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 
 /// `raspbox pair` with this password.
-fn pair(station: &Workstation, target: &str, password: &str) -> Output {
+pub(crate) fn pair(station: &Workstation, target: &str, password: &str) -> Output {
     let mut command = station.command(&[
         "pair",
         target,
@@ -33,7 +33,7 @@ fn pair(station: &Workstation, target: &str, password: &str) -> Output {
 }
 
 #[track_caller]
-fn fails(output: &Output, code: i32, words: &[&str]) {
+pub(crate) fn fails(output: &Output, code: i32, words: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(
@@ -56,7 +56,7 @@ fn a_wrong_password_is_refused_and_leaves_nothing() {
     fails(
         &refused,
         4,
-        &[&address(&home), "refused the login of raspbox", "password"],
+        &[&address(&home), "the same password of raspbox", "mistyped"],
     );
     assert!(!stands(&laptop.folder, ".raspbox"));
     assert_eq!(round(&laptop).code, 2, "it isn't paired");
