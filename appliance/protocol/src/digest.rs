@@ -81,9 +81,19 @@ impl FromStr for Digest {
     }
 }
 
-/// Prints bytes as lower-case hex digits.
+/// Prints bytes as lower-case hex digits, many in one piece: names of contents are made of it.
 pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 64];
+    for piece in bytes.chunks(text.len() / 2) {
+        for (byte, pair) in piece.iter().zip(text.chunks_exact_mut(2)) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xf)];
+        }
+        let digits = std::str::from_utf8(&text[..2 * piece.len()]);
+        f.write_str(digits.expect("digits are text"))?;
+    }
+    Ok(())
 }
 
 /// Parses exactly `2 * N` hex digits of either case.

@@ -94,9 +94,17 @@ impl RelPath {
     /// The first rule that the result breaks.
     pub fn child(parent: Option<&RelPath>, name: &str) -> Result<RelPath, PathError> {
         check_name(name)?;
-        match parent {
-            None => RelPath::parse(name),
-            Some(parent) => RelPath::parse(&format!("{parent}/{name}")),
+        let Some(parent) = parent else {
+            return RelPath::parse(name);
+        };
+        // What holds for the parent needs no second look: trees are walked with this.
+        let path = [parent.as_str(), name].join("/");
+        if path.len() > PATH_MAX_BYTES {
+            Err(PathError::LongPath)
+        } else if parent.0.bytes().filter(|byte| *byte == b'/').count() + 1 == DEPTH_MAX {
+            Err(PathError::Deep)
+        } else {
+            Ok(RelPath(path.into()))
         }
     }
 
@@ -160,16 +168,29 @@ pub fn check_name(name: &str) -> Result<(), PathError> {
         Err(PathError::Dots)
     } else if name.len() > NAME_MAX_BYTES {
         Err(PathError::LongName)
-    } else if name.chars().any(char::is_control) {
+    } else if name.bytes().any(may_be_control) && name.chars().any(char::is_control) {
         Err(PathError::Control)
     } else {
         Ok(())
     }
 }
 
+/// Whether a byte is a control character, or begins one: those beyond ASCII are U+0080 to U+009F.
+fn may_be_control(byte: u8) -> bool {
+    byte < b' ' || byte == 0x7f || byte == 0xc2
+}
+
+/// The order of the names one by one, found without taking them apart: where two paths differ first, the
+/// one that ends a name there comes before.
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.names().cmp(other.names())
+        let (a, b) = (self.0.as_bytes(), other.0.as_bytes());
+        // No name has a byte below a blank.
+        let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+        match a.iter().zip(b).find(|(a, b)| a != b) {
+            Some((a, b)) => rank(*a).cmp(&rank(*b)),
+            None => a.len().cmp(&b.len()),
+        }
     }
 }
 
@@ -208,6 +229,67 @@ impl AsRef<std::path::Path> for RelPath {
 #[cfg(test)]
 mod tests {
     use super::{DEPTH_MAX, PATH_MAX_BYTES, PathError, RelPath};
+
+    /// All texts of up to five of these characters that are paths.
+    fn small_paths() -> Vec<RelPath> {
+        let mut texts = vec![String::new()];
+        let mut all = Vec::new();
+        for _ in 0..5 {
+            let longer = |text: &String| {
+                let text = text.clone();
+                ['/', ' ', '.', 'a', 'é'].map(move |c| format!("{text}{c}"))
+            };
+            texts = texts.iter().flat_map(longer).collect();
+            all.extend(texts.iter().filter_map(|text| RelPath::parse(text).ok()));
+        }
+        all
+    }
+
+    #[test]
+    fn paths_are_ordered_name_by_name() {
+        let all = small_paths();
+        assert!(all.len() > 1_000);
+        for a in &all {
+            for b in all.iter().step_by(7) {
+                assert_eq!(a.cmp(b), a.names().cmp(b.names()), "{a:?} and {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_is_what_its_whole_path_is() {
+        let names = [
+            "", ".", "..", "a/b", "a", ".raspbox", "a\nb", "a\u{7f}", "a\u{80}", "a\u{9f}",
+            "a\u{a0}", "é", "Â",
+        ];
+        let long = |len: usize| "x".repeat(len);
+        let deep = |depth: usize| vec!["d"; depth].join("/");
+        let wide = |len: usize| {
+            let names = vec![long(249); len / 250];
+            format!("{}/{}", names.join("/"), long(len % 250))
+        };
+        let parents = [
+            "a".to_owned(),
+            deep(DEPTH_MAX - 1),
+            deep(DEPTH_MAX),
+            wide(PATH_MAX_BYTES - 3),
+            wide(PATH_MAX_BYTES - 2),
+            wide(PATH_MAX_BYTES - 1),
+        ];
+        let own = names.iter().map(|name| (*name).to_owned());
+        for name in own.chain([long(255), long(256)]) {
+            for parent in &parents {
+                let whole = RelPath::parse(&format!("{parent}/{name}"));
+                let child = RelPath::child(Some(&path(parent)), &name);
+                if name.contains('/') {
+                    assert_eq!(child, Err(PathError::Empty));
+                } else {
+                    assert_eq!(child.is_ok(), whole.is_ok(), "{parent:?}, {name:?}");
+                    assert!(child.is_err() || child == whole);
+                }
+            }
+        }
+    }
 
     fn path(text: &str) -> RelPath {
         RelPath::parse(text).expect("a good path")
