@@ -7,11 +7,13 @@
 //! two keys that nobody shares; what he has seen tells nothing of the password. He can try one
 //! guess for each time that somebody types it, as whoever calls the appliance can, which counts those.
 //!
-//!     device     USER pair:, PASS of anything             a login that may do nothing but this
-//!     device     SITE RBX INVITE <user>
-//!     appliance  200 <Invitation>                         how to hash the password; its element
-//!     device     SITE RBX PAIR <Acceptance> <name>        its element, and the proof that it has the key
-//!     appliance  200 <Accepted>                           the device's own login, and its own proof
+//! ```text
+//! device     USER pair:, PASS of anything             a login that may do nothing but this
+//! device     SITE RBX INVITE <user>
+//! appliance  200 <Invitation>                         how to hash the password; its element
+//! device     SITE RBX PAIR <Acceptance> <name>        its element, and the proof that it has the key
+//! appliance  200 <Accepted>                           the device's own login, and its own proof
+//! ```
 //!
 //! The device proves first, and the appliance says nothing to one that can't. The device keeps
 //! nothing of an answer without its proof, and pins the certificate then.
