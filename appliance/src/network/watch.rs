@@ -10,7 +10,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
     socket, sockopt,
 };
-use nix::sys::time::TimeVal;
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ impl Changes {
 
     /// Waits for a change; `false` where none came.
     fn wait(&self, at_most: Duration) -> nix::Result<bool> {
-        let timeout = TimeVal::new(at_most.as_secs().cast_signed(), 0);
+        let timeout = TimeVal::seconds(at_most.as_secs().cast_signed());
         setsockopt(&self.0, sockopt::ReceiveTimeout, &timeout)?;
         let mut message = [0; 8 << 10];
         match recv(self.0.as_raw_fd(), &mut message, MsgFlags::empty()) {
