@@ -3,6 +3,8 @@
 //! [`cli::run`] is the whole program. See `ARCHITECTURE.md` for the code map and the invariants.
 
 pub mod cli;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 
 mod accounts;
 mod announce;

@@ -36,7 +36,7 @@ pub(crate) const SITES: [(&str, Site); 4] = [
 
 /// What our client asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Rbx<'a> {
+pub(crate) enum Rbx<'a> {
     Version,
     Invite(&'a str),
     Pair(Acceptance, &'a str),
@@ -112,7 +112,7 @@ async fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     }
 }
 
-fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
+pub(crate) fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
     let (verb, rest) = arguments.split_once(' ').unwrap_or((arguments, ""));
     let rest = rest.trim();
     match verb.to_ascii_uppercase().as_str() {
@@ -181,7 +181,7 @@ fn utime(backend: &Backend, account: &Account, arguments: &str) -> Answer {
 
 /// Both forms in use: pure-ftpd's `YYYYMMDDhhmm[ss] path`, and ProFTPD's
 /// `path YYYYMMDDhhmmss YYYYMMDDhhmmss YYYYMMDDhhmmss UTC` (access, modification, change).
-fn parse_utime(arguments: &str) -> Option<(Mtime, &str)> {
+pub(crate) fn parse_utime(arguments: &str) -> Option<(Mtime, &str)> {
     parse_utime_of_three(arguments).or_else(|| {
         let (stamp, path) = arguments.split_once(' ')?;
         Some((parse_stamp(stamp)?, path)).filter(|(_, path)| !path.is_empty())
@@ -209,7 +209,7 @@ fn chmod(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     Ok(okay("mode set".into()))
 }
 
-fn parse_chmod(arguments: &str) -> Option<(bool, &str)> {
+pub(crate) fn parse_chmod(arguments: &str) -> Option<(bool, &str)> {
     let (mode, path) = arguments.split_once(' ')?;
     let good = (3..=4).contains(&mode.len()) && mode.bytes().all(|b| (b'0'..=b'7').contains(&b));
     let mode = u32::from_str_radix(mode, 8).ok()?;

@@ -180,6 +180,12 @@ fn wanted(settings: &Settings, remembered: &Remembered) -> (Wanted, Option<Probl
     }
 }
 
+/// The same with nothing remembered.
+#[cfg(feature = "fuzz")]
+pub(crate) fn wanted_alone(settings: &Settings) -> Wanted {
+    wanted(settings, &Remembered::default()).0
+}
+
 fn effects(settings: &Settings, wanted: &Wanted) -> Vec<Effect> {
     let mut effects = vec![
         Effect::Name(settings.name.clone()),

@@ -335,13 +335,16 @@ fn seconds(year: i64, month: i64, day: i64, [hour, minute, second]: [i64; 3]) ->
         && (0..24).contains(&hour)
         && (0..60).contains(&minute)
         && (0..=60).contains(&second);
+    if !good {
+        return None;
+    }
     // Days since 1970-01-01, with years that begin in March
     // (https://howardhinnant.github.io/date_algorithms.html).
     let year = if month <= 2 { year - 1 } else { year };
     let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    good.then_some(days * 86_400 + hour * 3600 + minute * 60 + second)
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 /// Year, month and day of a day since 1970-01-01.

@@ -15,6 +15,8 @@ mod foreign_push;
 mod foreign_session;
 mod foreign_temporary;
 mod foreign_url;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod listing;
 pub mod pairing;
 mod peer;
