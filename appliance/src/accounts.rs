@@ -1,6 +1,7 @@
 //! Who may come in: users and devices, read again when another process changes them.
 
 use crate::devices::{DEVICES_FILE, Device, Devices, LOGIN_PREFIX, PairError};
+use crate::guesses::Guesses;
 use crate::pairing;
 use crate::permissions::{Permission, Permissions};
 use crate::reply::Trouble;
@@ -9,20 +10,20 @@ use crate::state::{Stamp, StateDir};
 use crate::users::{FIRST_USER, USERS_FILE, User, Users, readable_password};
 use anyhow::Context;
 use async_trait::async_trait;
+use raspbox_protocol::pairing::Memory;
 use raspbox_store::By;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use unftp_core::auth::{
     AuthenticationError, Authenticator, Credentials, Principal, UserDetail, UserDetailError,
     UserDetailProvider,
 };
-
-/// What a failed login waits before it is told, times the number of failures in the session.
-const FAILED_LOGIN_DELAY: Duration = Duration::from_millis(500);
+use zeroize::Zeroizing;
 
 /// Password hashes that are computed at the same time: 19 MiB each, and a Pi has few cores.
 const HASHES_MAX: usize = 2;
@@ -56,6 +57,9 @@ pub(crate) struct Accounts {
     configured: Vec<User>,
     tables: Mutex<Tables>,
     hashing: Semaphore,
+    /// For the hashes at work: allocated by each session's thread, glibc would keep it for each.
+    memory: Mutex<Vec<Memory>>,
+    guesses: Mutex<Guesses>,
 }
 
 #[derive(Debug)]
@@ -67,7 +71,7 @@ struct Tables {
 
 impl Account {
     /// What libunftp needs of whoever is here to be paired: somebody without any right.
-    fn stranger() -> Account {
+    pub(crate) fn stranger() -> Account {
         Account {
             who: Who::Stranger,
             by: By("nobody".into()),
@@ -106,12 +110,14 @@ impl Accounts {
             configured,
             tables: Mutex::new(tables),
             hashing: Semaphore::new(HASHES_MAX),
+            memory: Mutex::default(),
+            guesses: Mutex::default(),
         })
     }
 
     /// Where there is no user at all, makes one and returns its name and password, which is told
     /// to nobody else.
-    pub(crate) fn first_user(&self) -> anyhow::Result<Option<(&'static str, String)>> {
+    pub(crate) fn first_user(&self) -> anyhow::Result<Option<(&'static str, Zeroizing<String>)>> {
         if !self.configured.is_empty() || !self.tables().users.user.is_empty() {
             return Ok(None);
         }
@@ -193,8 +199,33 @@ impl Accounts {
         permissions == Some(account.permissions)
     }
 
+    /// Whether somebody's guess at a password may be looked at.
+    pub(crate) fn may_guess(&self, ip: IpAddr) -> bool {
+        let may = self.guesses().may(ip, Instant::now());
+        if !may {
+            tracing::warn!(%ip, "too many wrong passwords, not looked at");
+        }
+        may
+    }
+
+    /// Counts a wrong guess.
+    pub(crate) fn guessed_wrong(&self, ip: IpAddr) {
+        self.guesses().wrong(ip, Instant::now());
+    }
+
+    /// Notes a failed login, and returns when it may be told; too many end the session.
+    pub(crate) async fn refuse(&self, session: &Session, began: Instant, what: &str) {
+        let failures = session.login_failed();
+        let delay = self.guesses().delay(session.peer.ip());
+        tracing::warn!(session = session.id, peer = %session.peer, failures, "{what}");
+        tokio::time::sleep_until((began + delay).into()).await;
+        if failures >= FAILED_LOGINS_MAX {
+            session.drain();
+        }
+    }
+
     /// Checks a login. Takes its time, on this thread, for a password.
-    async fn verify(&self, name: &str, secret: &str) -> Option<Account> {
+    async fn verify(&self, ip: IpAddr, name: &str, secret: &str) -> Option<Account> {
         if let Some(id) = name.strip_prefix(LOGIN_PREFIX) {
             let tables = self.tables();
             let device = tables.devices.verify(id, secret)?;
@@ -204,12 +235,20 @@ impl Accounts {
                 permissions: device.permissions,
             });
         }
+        if !self.may_guess(ip) {
+            return None;
+        }
         let user = self.user(name);
         let permit = self.hashing.acquire().await;
         // The session's own thread may block: it serves nobody else.
-        let good = User::verify(user.as_ref(), secret);
+        let mut memory = self.spare_memory().pop().unwrap_or_default();
+        let good = User::verify(user.as_ref(), secret, &mut memory);
+        self.spare_memory().push(memory);
         drop(permit);
-        let user = user.filter(|_| good)?;
+        let Some(user) = user.filter(|_| good) else {
+            self.guessed_wrong(ip);
+            return None;
+        };
         Some(Account {
             who: Who::User(user.name.clone()),
             by: By(user.name),
@@ -244,6 +283,14 @@ impl Accounts {
         Ok(result)
     }
 
+    fn spare_memory(&self) -> MutexGuard<'_, Vec<Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -261,16 +308,6 @@ fn read<T: DeserializeOwned + Serialize + Default>(
         None => Ok(T::default()),
         Some(text) => toml::from_str(&text)
             .with_context(|| format!("cannot understand {}", dir.path(name).display())),
-    }
-}
-
-/// Notes a wrong guess, and lets it wait; too many end the session.
-pub(crate) async fn refuse(session: &Session, what: &str) {
-    let failures = session.login_failed();
-    tracing::warn!(session = session.id, peer = %session.peer, failures, "{what}");
-    tokio::time::sleep(FAILED_LOGIN_DELAY * failures).await;
-    if failures >= FAILED_LOGINS_MAX {
-        session.drain();
     }
 }
 
@@ -299,8 +336,12 @@ impl Authenticator for Gate {
                 .ok_or(AuthenticationError::BadPassword);
         }
         let secret = credentials.password.as_deref().unwrap_or_default();
-        let Some(account) = self.accounts.verify(name, secret).await else {
-            refuse(&self.session, "login failed").await;
+        let began = Instant::now();
+        let ip = self.session.peer.ip();
+        let Some(account) = self.accounts.verify(ip, name, secret).await else {
+            (self.accounts)
+                .refuse(&self.session, began, "login failed")
+                .await;
             return Err(AuthenticationError::BadPassword);
         };
         tracing::info!(session = self.session.id, peer = %self.session.peer, account = %account, "logged in");

@@ -28,6 +28,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+use zeroize::Zeroizing;
 
 /// The longest password that is read, in bytes.
 const PASSWORD_MAX_BYTES: u64 = 1024;
@@ -486,7 +487,7 @@ fn user(at: &At, command: UserCommand) -> anyhow::Result<Exit> {
             let path = at.state.clone().or_else(state_default);
             let dir =
                 StateDir::open_as_its_owner(path.context("no state directory: give --state DIR")?)?;
-            let mut password = String::new();
+            let mut password = Zeroizing::new(String::new());
             std::io::stdin()
                 .take(PASSWORD_MAX_BYTES)
                 .read_to_string(&mut password)

@@ -2,6 +2,7 @@
 
 use crate::drive::RUN_DIR;
 use crate::drive::report::Reports;
+use crate::origins::Origins;
 use crate::registry::Caps;
 use crate::scrub;
 use crate::users::User;
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// Where certificate, users and devices are kept.
     pub(crate) state: PathBuf,
+    /// From where somebody may connect.
+    pub(crate) allow_from: Origins,
     /// Whether both channels must be encrypted.
     pub(crate) tls: TlsPolicy,
     /// The ports of data connections.
@@ -116,6 +119,7 @@ struct File {
     drive: Option<Spanned<PathBuf>>,
     listen: Option<Spanned<SocketAddr>>,
     state: Option<PathBuf>,
+    allow_from: Option<Spanned<Vec<String>>>,
     tls: Option<TlsPolicy>,
     passive_ports: Option<Spanned<String>>,
     announce: Option<Announce>,
@@ -263,6 +267,11 @@ fn settle(
         None => PASSIVE_PORTS_DEFAULT,
         Some(text) => ports(text.get_ref()).map_err(|what| at(text.span().start, what))?,
     };
+    let allow_from = match &file.allow_from {
+        None => Origins::lan(),
+        Some(words) => Origins::parse(words.get_ref())
+            .map_err(|what| at(words.span().start, format!("allow_from: {what}")))?,
+    };
     let mut users = Vec::new();
     for user in file.user {
         let start = user.span().start;
@@ -295,6 +304,7 @@ fn settle(
             .or(file.state)
             .or_else(state_default)
             .ok_or(ConfigError::NoState)?,
+        allow_from,
         tls: file.tls.unwrap_or(TlsPolicy::Required),
         passive_ports,
         users,
@@ -397,6 +407,7 @@ pub(crate) fn state_default() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::{Announce, Fragment, Settings, Source, TlsPolicy, load};
+    use crate::origins::Origins;
     use raspbox_store::Policy;
     use std::time::Duration;
 
@@ -491,6 +502,7 @@ mod tests {
             (3, 2)
         );
         assert_eq!(settings.idle_timeout, Duration::from_secs(9));
+        assert_eq!(settings.allow_from, Origins::lan());
     }
 
     #[test]
@@ -526,6 +538,10 @@ mod tests {
         check(
             "folder = '/s'\npassive_ports = 'x'",
             "line 2: passive_ports = ",
+        );
+        check(
+            "folder = '/s'\nallow_from = ['lan', '10.0.0.0/99']",
+            "line 2: allow_from: \"10.0.0.0/99\" is neither",
         );
         check(
             "folder = '/s'\n[limits]\nmax_sessions = 0",

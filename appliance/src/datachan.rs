@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 /// clients send the transfer directly after PASV.
 pub(crate) const PASSIVE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How many ports a session may ask for one after the other without a transfer. libunftp listens on each for
+/// 15 s, and 64 sessions with so many leave half of the 1,000 to others.
+pub(crate) const UNUSED_PORTS_MAX: u32 = 8;
+
 /// Why a transfer may not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
@@ -32,6 +36,7 @@ pub(crate) struct DataChannel {
     handshakes: u64,
     handshakes_before: u64,
     passive_since: Option<Instant>,
+    unused: u32,
     position_doubtful: bool,
     stale: bool,
 }
@@ -42,8 +47,10 @@ impl DataChannel {
         self.handshakes += 1;
     }
 
-    /// A PASV or EPSV came: only handshakes from now on count for the next transfer.
-    pub(crate) fn on_passive(&mut self, now: Instant) {
+    /// A PASV or EPSV came: only handshakes from now on count for the next transfer. `false` where it has
+    /// asked for too many ports that it doesn't use.
+    pub(crate) fn on_passive(&mut self, now: Instant) -> bool {
+        self.unused += 1;
         if self.passive_since.is_some() && self.handshakes > self.handshakes_before {
             // A data connection shook hands and no transfer came of it: it failed inside libunftp,
             // perhaps with a position set.
@@ -51,11 +58,13 @@ impl DataChannel {
         }
         self.handshakes_before = self.handshakes;
         self.passive_since = Some(now);
+        self.unused <= UNUSED_PORTS_MAX
     }
 
     /// A transfer wants to go on, from this position; returns whether it is encrypted.
     pub(crate) fn on_transfer(&mut self, tls: bool, position: u64) -> Result<bool, Refused> {
         self.passive_since = None;
+        self.unused = 0;
         let encrypted = self.handshakes > self.handshakes_before;
         if tls && !encrypted {
             return Err(Refused::Plain);
@@ -83,7 +92,7 @@ impl DataChannel {
 
 #[cfg(test)]
 mod tests {
-    use super::{DataChannel, PASSIVE_DEADLINE, Refused};
+    use super::{DataChannel, PASSIVE_DEADLINE, Refused, UNUSED_PORTS_MAX};
     use std::time::{Duration, Instant};
 
     fn logged_in() -> DataChannel {
@@ -150,6 +159,19 @@ mod tests {
         channel.on_passive(now);
         channel.on_handshake();
         assert_eq!(channel.on_transfer(true, 0), Err(Refused::Stale));
+    }
+
+    #[test]
+    fn only_so_many_ports_go_unused() {
+        let (mut channel, now) = (logged_in(), Instant::now());
+        for _ in 0..UNUSED_PORTS_MAX {
+            assert!(channel.on_passive(now));
+        }
+        assert_eq!(channel.on_transfer(false, 0), Ok(false));
+        for _ in 0..UNUSED_PORTS_MAX {
+            assert!(channel.on_passive(now));
+        }
+        assert!(!channel.on_passive(now));
     }
 
     #[test]

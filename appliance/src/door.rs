@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::config::TlsPolicy;
 use crate::ports::{Ports, SessionPorts};
 use crate::registry::Full;
-use crate::session::{Phase, Session};
+use crate::session::{Abandoned, Phase, Session};
 use crate::shared::Shared;
 use crate::site::SITES;
 use crate::verbs::on_this_thread;
@@ -63,6 +63,10 @@ pub(crate) async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ports: &Arc<Ports>) {
+    if !shared.settings.allow_from.allow(peer.ip()) {
+        // Without a word. Of the whole internet's scanners a line each would fill the log.
+        return tracing::debug!(%peer, "connection from elsewhere refused");
+    }
     let tls_required = shared.settings.tls == TlsPolicy::Required;
     let admitted = shared.registry.admit(peer, |id| {
         // Replies are small and awaited: 22 small files/s became 1,500 with this (DESIGN.md).
@@ -85,6 +89,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ports: &Arc<
         Err(full) => return refuse(stream, peer, full),
     };
     let (id, shared_here, ports) = (session.id, Arc::clone(shared), Arc::clone(ports));
+    let watched = Arc::clone(&session);
     let spawned = std::thread::Builder::new()
         .name(format!("session-{id}"))
         .stack_size(STACK_BYTES)
@@ -97,9 +102,32 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ports: &Arc<
                 run(&leave.shared, &leave.session, stream, ports);
             });
         });
-    if let Err(error) = spawned {
-        tracing::error!(%peer, %error, "no thread for a session");
-        shared.registry.remove(id);
+    match spawned {
+        Ok(_) => drop(tokio::spawn(end_if_abandoned(watched))),
+        Err(error) => {
+            tracing::error!(%peer, %error, "no thread for a session");
+            shared.registry.remove(id);
+        }
+    }
+}
+
+/// Ends a session whose peer sends more than anybody needs, or has gone.
+async fn end_if_abandoned(session: Arc<Session>) {
+    tokio::select! {
+        () = session.reached(Phase::Closed) => {}
+        result = session.abandoned() => match result {
+            Ok(Abandoned::Flooding) => session.close("too much on its control connection"),
+            Ok(Abandoned::Gone) => {
+                // A transfer may end, as where libunftp notices it.
+                session.drain();
+                tokio::time::sleep(DRAIN_DEADLINE).await;
+                session.close("disconnected");
+            }
+            Err(error) => {
+                tracing::warn!(session = session.id, %error, "cannot watch a control connection");
+                session.close("it can't be watched");
+            }
+        }
     }
 }
 

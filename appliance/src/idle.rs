@@ -152,6 +152,7 @@ mod tests {
         let (control, peer) = listener.accept().unwrap();
         let make = |id| Ok(Session::new(id, peer, control, false, Duration::MAX));
         let session = registry.admit(peer, make).unwrap().unwrap();
+        session.log_in(Arc::new(crate::accounts::Account::stranger()));
         let transfer = session.begin(0).unwrap();
         let idle = Idle::new(&registry);
         let (says, said) = channel();

@@ -6,13 +6,14 @@
 //! gets no data connection, and all it is answered to are the two commands below. A guess is an answer
 //! to an invitation, and a session has one.
 
-use crate::accounts::{Who, refuse};
+use crate::accounts::Who;
 use crate::backend::Backend;
 use crate::reply::Trouble;
 use crate::session::Session;
 use crate::users::User;
 use raspbox_protocol::pairing::{Acceptance, Accepted, Invitation, Inviting, LOGIN, Terms};
 use std::fmt;
+use std::time::Instant;
 use unftp_core::auth::{ChannelEncryptionState, Credentials};
 
 /// How far a session has come with it; only forwards.
@@ -82,12 +83,20 @@ pub(crate) async fn accept(
     let Pairing::Invited(attempt) = session.next_of_pairing() else {
         return Err(out_of_turn());
     };
+    let (began, ip) = (Instant::now(), session.peer.ip());
     let Attempt { inviting, user } = *attempt;
-    let right = inviting.check(answer, name).ok();
+    let may = shared.accounts.may_guess(ip);
+    let right = may.then(|| inviting.check(answer, name).ok()).flatten();
     // Its password may be another one by now, or it may be gone.
     let user = user.filter(|user| shared.accounts.user(&user.name).as_ref() == Some(user));
     let (Some(convinced), Some(user)) = (right, user) else {
-        refuse(session, "pairing failed").await;
+        if may {
+            shared.accounts.guessed_wrong(ip);
+        }
+        shared
+            .accounts
+            .refuse(session, began, "pairing failed")
+            .await;
         session.drain();
         return Ok(None);
     };

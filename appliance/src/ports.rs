@@ -75,10 +75,9 @@ pub(crate) struct SessionPorts {
 #[async_trait]
 impl Binder for SessionPorts {
     async fn bind(&mut self, ip: IpAddr, ports: RangeInclusive<u16>) -> io::Result<TcpSocket> {
-        if self.session.account().is_none() {
+        if self.session.account().is_none() || !self.session.on_passive() {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        self.session.on_passive();
         self.ports.bind(ip, &ports).inspect_err(|error| {
             tracing::warn!(session = self.session.id, %error, "no port for a data connection");
         })

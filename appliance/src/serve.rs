@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 /// How often accounts are looked at for changes by others, and the status for our own.
 const TICK: Duration = Duration::from_secs(1);
@@ -141,14 +142,18 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Says on standard output what one needs to know to connect.
-fn say(shared: &Shared, address: SocketAddr, first_user: Option<(&'static str, String)>) {
+fn say(
+    shared: &Shared,
+    address: SocketAddr,
+    first_user: Option<(&'static str, Zeroizing<String>)>,
+) {
     let mut out = std::io::stdout().lock();
     let mut lines = format!(
         "listening on {address}\nfingerprint {}\n",
         shared.identity.fingerprint_text()
     );
     if let Some((name, password)) = first_user {
-        lines += &format!("user {name} password {password}\n");
+        lines += &format!("user {name} password {}\n", *password);
     }
     // Whoever started us may have closed it.
     let _ = out.write_all(lines.as_bytes());

@@ -7,6 +7,8 @@ use crate::accounts::Account;
 use crate::datachan::{DataChannel, Refused};
 use crate::pairing::{Attempt, Pairing};
 use crate::reply::Trouble;
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, libc, sockopt_impl};
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, RelPath};
@@ -16,6 +18,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
 use tokio::sync::watch;
 
 /// How many lists of wants a session keeps.
@@ -24,11 +27,31 @@ pub(crate) const WANT_LISTS_MAX: usize = 4;
 /// How many failed logins end a session.
 pub(crate) const FAILED_LOGINS_MAX: u32 = 3;
 
+/// How much a peer may have sent on its control connection: in all until it has logged in, and then beyond
+/// what it had sent when its last command began.
+///
+/// libunftp keeps a line in memory for as long as it doesn't end. The longest that anybody needs is a path of
+/// 4 KiB; TLS, whose bytes these are, at most takes 22 for one.
+pub(crate) const CONTROL_MAX_BYTES: u64 = 64 << 10;
+
 /// The size of a buffer of the data path.
 ///
 /// Uploads and downloads of 256 KiB a piece were as fast as anything (DESIGN.md, "Traps"), and four
 /// of them fit into the second-level cache of a Pi 4.
 pub(crate) const PIECE_BYTES: usize = 256 << 10;
+
+/// How often a control connection on which something comes is looked at: at a gigabit per second, what comes
+/// in between is 2.5 MB.
+const FLOOD_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Why nobody need wait for more of a control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abandoned {
+    /// The peer sends more than anybody needs.
+    Flooding,
+    /// It has closed its side.
+    Gone,
+}
 
 /// How far a session has come; it only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +91,8 @@ struct State {
     /// How many of them are streams that stay open.
     standing: usize,
     last_active: Instant,
+    /// Received on the control connection when the last command of somebody who is logged in began.
+    accounted_bytes: u64,
     look_failed: Option<RelPath>,
     wants: VecDeque<(RequestId, Arc<Vec<Want>>)>,
     holds: Option<(RequestId, Arc<Vec<Digest>>)>,
@@ -101,6 +126,7 @@ impl Session {
                 transfers: 0,
                 standing: 0,
                 last_active: now,
+                accounted_bytes: 0,
                 look_failed: None,
                 wants: VecDeque::new(),
                 holds: None,
@@ -184,14 +210,54 @@ impl Session {
         self.state().channel.on_handshake();
     }
 
-    /// A PASV or EPSV came.
-    pub(crate) fn on_passive(&self) {
-        self.state().channel.on_passive(Instant::now());
+    /// A PASV or EPSV came; `false` where there is no port for it, and the session ends.
+    pub(crate) fn on_passive(&self) -> bool {
+        let may = self.state().channel.on_passive(Instant::now());
+        if !may {
+            self.drain();
+        }
+        may
     }
 
     /// Something happened.
     pub(crate) fn touch(&self) {
         self.state().last_active = Instant::now();
+    }
+
+    /// A command begins.
+    pub(crate) fn on_command(&self) {
+        let received = received_bytes(&self.control);
+        let mut state = self.state();
+        state.last_active = Instant::now();
+        if state.account.is_some() {
+            state.accounted_bytes = received;
+        }
+    }
+
+    /// Whether the peer has sent too much ([`CONTROL_MAX_BYTES`]).
+    fn is_flooding(&self) -> bool {
+        let received = received_bytes(&self.control);
+        received.saturating_sub(self.state().accounted_bytes) > CONTROL_MAX_BYTES
+    }
+
+    /// Returns when the peer has sent too much or has gone. Needs a runtime that isn't the session's own,
+    /// which may be busy with just that; and libunftp, which waits in a command, doesn't notice.
+    pub(crate) async fn abandoned(&self) -> io::Result<Abandoned> {
+        let socket = tokio::net::TcpStream::from_std(self.control.try_clone()?)?;
+        loop {
+            let ready = socket.ready(Interest::READABLE).await?;
+            // Nothing is read here; this only says that the next arrival is to be waited for.
+            let _ = socket.try_io(Interest::READABLE, || {
+                io::Result::<()>::Err(io::ErrorKind::WouldBlock.into())
+            });
+            if self.is_flooding() {
+                return Ok(Abandoned::Flooding);
+            }
+            if ready.is_read_closed() {
+                return Ok(Abandoned::Gone);
+            }
+            tokio::time::sleep(FLOOD_INTERVAL).await;
+        }
     }
 
     /// How long nothing happened that we can see; nothing is quiet while a transfer runs, which
@@ -379,6 +445,22 @@ impl Session {
     }
 }
 
+/// How many bytes have come in on a connection: `tcpi_bytes_received` of linux/tcp.h.
+fn received_bytes(socket: &TcpStream) -> u64 {
+    // Before 4.1, Linux didn't know.
+    let info = getsockopt(socket, TcpInfo).unwrap_or([0; TCP_INFO_BYTES]);
+    let (_, received) = info.split_at(TCP_INFO_BYTES - size_of::<u64>());
+    u64::from_ne_bytes(received.try_into().expect("the last eight"))
+}
+
+/// `struct tcp_info` up to and with `tcpi_bytes_received`. It only ever grows at its end.
+const TCP_INFO_BYTES: usize = 136;
+
+sockopt_impl!(
+    /// What the kernel knows of a connection.
+    TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, [u8; TCP_INFO_BYTES]
+);
+
 /// A transfer that runs. One that is dropped without [`Transfer::succeeded`] has failed.
 #[derive(Debug)]
 pub(crate) struct Transfer {
@@ -444,12 +526,20 @@ impl Drop for Transfer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, Session, WANT_LISTS_MAX};
+    use super::{CONTROL_MAX_BYTES, Duration, Session, WANT_LISTS_MAX};
     use raspbox_protocol::special::RequestId;
+    use std::io::Write;
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
 
+    /// A session of somebody who is logged in.
     fn session() -> (Arc<Session>, TcpStream) {
+        let (session, client) = connected();
+        session.log_in(Arc::new(crate::accounts::Account::stranger()));
+        (session, client)
+    }
+
+    fn connected() -> (Arc<Session>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (control, peer) = listener.accept().unwrap();
@@ -490,7 +580,34 @@ mod tests {
     }
 
     #[test]
-    fn nothing_begins_in_a_session_that_ends() {
+    fn what_comes_is_counted_from_the_last_command_on_of_who_is_logged_in() {
+        let (session, mut client) = connected();
+        let received = |bytes: u64| {
+            let deadline = std::time::Instant::now() + Duration::from_secs(180);
+            while super::received_bytes(&session.control) < bytes {
+                assert!(std::time::Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+        };
+        let half = vec![0; usize::try_from(CONTROL_MAX_BYTES).unwrap() / 2];
+        client.write_all(&half).unwrap();
+        received(CONTROL_MAX_BYTES / 2);
+        session.on_command();
+        client.write_all(&half).unwrap();
+        received(CONTROL_MAX_BYTES);
+        assert!(!session.is_flooding());
+        client.write_all(&[0]).unwrap();
+        received(CONTROL_MAX_BYTES + 1);
+        assert!(session.is_flooding(), "commands don't count for strangers");
+        session.log_in(Arc::new(crate::accounts::Account::stranger()));
+        session.on_command();
+        assert!(!session.is_flooding());
+    }
+
+    #[test]
+    fn nothing_begins_in_a_session_that_ends_or_is_nobodys() {
+        let (nobodys, _client) = connected();
+        assert!(nobodys.begin(0).is_err());
         let (session, _client) = session();
         let transfer = session.begin(0).unwrap();
         session.drain();

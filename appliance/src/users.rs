@@ -3,9 +3,12 @@
 use crate::permissions::Permissions;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
-use raspbox_protocol::pairing::{LANES_MAX, LOGIN, MEMORY_MAX_KIB, PASSES_MAX, Recipe, Secret};
+use raspbox_protocol::pairing::{
+    LANES_MAX, LOGIN, MEMORY_MAX_KIB, Memory, PASSES_MAX, Recipe, Secret,
+};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// The file's name in the state directory.
 pub(crate) const USERS_FILE: &str = "users.toml";
@@ -97,10 +100,11 @@ impl User {
     }
 
     /// Whether this is the password. Slow on purpose; `None` takes as long as a wrong password.
-    pub(crate) fn verify(user: Option<&User>, password: &str) -> bool {
+    pub(crate) fn verify(user: Option<&User>, password: &str, memory: &mut Memory) -> bool {
         let stored = user.map_or(NOBODY, |user| &user.password_hash);
         let same = parse(stored).is_some_and(|(recipe, secret)| {
-            (recipe.hash(password)).is_ok_and(|hash| hash.ct_eq(secret.as_slice()).into())
+            (recipe.hash_in(password, memory))
+                .is_ok_and(|hash| hash.ct_eq(secret.as_slice()).into())
         });
         same && user.is_some()
     }
@@ -158,11 +162,11 @@ fn hash(password: &str) -> anyhow::Result<String> {
 }
 
 /// A random password that can be read out and typed: 80 bits, no letters that look alike.
-pub(crate) fn readable_password() -> String {
+pub(crate) fn readable_password() -> Zeroizing<String> {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut random = [0; 16];
     getrandom::fill(&mut random).expect("the kernel gives random bytes");
-    let mut password = String::new();
+    let mut password = Zeroizing::new(String::new());
     for (i, byte) in random.into_iter().enumerate() {
         if i > 0 && i % 4 == 0 {
             password.push('-');
@@ -180,10 +184,11 @@ mod tests {
     #[test]
     fn only_the_password_is_the_password() {
         let user = User::new("ann", "correct horse", Permissions::ALL).unwrap();
-        assert!(User::verify(Some(&user), "correct horse"));
-        assert!(!User::verify(Some(&user), "Correct horse"));
-        assert!(!User::verify(Some(&user), ""));
-        assert!(!User::verify(None, "correct horse"));
+        let verify = |user, password| User::verify(user, password, &mut Vec::new());
+        assert!(verify(Some(&user), "correct horse"));
+        assert!(!verify(Some(&user), "Correct horse"));
+        assert!(!verify(Some(&user), ""));
+        assert!(!verify(None, "correct horse"));
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl<S: Subscriber> Layer<S> for Verbs {
         let _ = SESSION.try_with(|session| {
             if let Some(session) = &*session.borrow() {
                 match heard {
-                    Heard::Command => session.touch(),
+                    Heard::Command => session.on_command(),
                     Heard::Cdup => session.on_cdup(),
                 }
             }

@@ -45,7 +45,7 @@ const DAEMON_KEYS: &[&str] = &["tls", "announce", "passive_ports", "keep_free_mi
 const DAEMON_TABLES: &[&str] = &["versions", "scrub", "limits"];
 
 /// Keys that only the daemon's own file has.
-const DAEMON_ONLY: &[&str] = &["folder", "drive", "state", "listen", "user"];
+const DAEMON_ONLY: &[&str] = &["folder", "drive", "state", "listen", "allow_from", "user"];
 
 const KEYS: &[&str] = &[
     "name", "password", "address", "gateway", "dns", "timezone", "port", "reset", "wifi",

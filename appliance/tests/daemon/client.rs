@@ -1,6 +1,7 @@
 //! A small FTP client that can also misbehave.
 
 use crate::harness::DEADLINE;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
@@ -8,7 +9,8 @@ use rustls::{
     SupportedProtocolVersion,
 };
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 /// A connection, encrypted or not.
@@ -47,8 +49,35 @@ impl Client {
     }
 
     pub(crate) fn connect_silently(address: SocketAddr) -> Client {
+        Client::over(connect(address), address)
+    }
+
+    /// The same from another address of this machine.
+    pub(crate) fn connect_from(ip: Ipv4Addr, address: SocketAddr) -> Client {
+        let unbound = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        );
+        let socket = unbound.unwrap();
+        bind(
+            socket.as_raw_fd(),
+            &SockaddrIn::from(SocketAddrV4::new(ip, 0)),
+        )
+        .unwrap();
+        let SocketAddr::V4(to) = address else {
+            panic!("IPv4 only");
+        };
+        nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrIn::from(to)).unwrap();
+        let socket = TcpStream::from(socket);
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Client::over(socket, address)
+    }
+
+    fn over(socket: TcpStream, address: SocketAddr) -> Client {
         Client {
-            control: BufReader::new(Wire::Plain(connect(address))),
+            control: BufReader::new(Wire::Plain(socket)),
             address,
             versions: rustls::ALL_VERSIONS,
             protected: false,
@@ -62,13 +91,28 @@ impl Client {
 
     pub(crate) fn auth_tls(&mut self) {
         self.command("AUTH TLS").expect(234);
+        self.shake_hands().unwrap();
+    }
+
+    /// The handshake, whatever was said before.
+    pub(crate) fn shake_hands(&mut self) -> io::Result<()> {
         let Wire::Plain(socket) = self.control.get_ref() else {
             panic!("TLS already");
         };
         let socket = socket.try_clone().unwrap();
         let mut tls = tls(socket, self.versions);
-        tls.conn.complete_io(&mut tls.sock).unwrap();
+        tls.conn.complete_io(&mut tls.sock)?;
         self.control = BufReader::new(Wire::Tls(Box::new(tls)));
+        Ok(())
+    }
+
+    /// The connection beneath TLS.
+    pub(crate) fn socket(&self) -> TcpStream {
+        let socket = match self.control.get_ref() {
+            Wire::Plain(socket) => socket,
+            Wire::Tls(tls) => &tls.sock,
+        };
+        socket.try_clone().unwrap()
     }
 
     /// The certificate that the server showed.
@@ -109,9 +153,20 @@ impl Client {
     }
 
     pub(crate) fn send(&mut self, line: &str) {
+        self.raw(format!("{line}\r\n").as_bytes()).unwrap();
+    }
+
+    /// Sends these bytes as they are.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         let control = self.control.get_mut();
-        control.write_all(format!("{line}\r\n").as_bytes()).unwrap();
-        control.flush().unwrap();
+        control.write_all(bytes)?;
+        control.flush()
+    }
+
+    /// A command that may find the session ended.
+    pub(crate) fn try_command(&mut self, line: &str) -> io::Result<Reply> {
+        self.raw(format!("{line}\r\n").as_bytes())?;
+        self.reply()
     }
 
     pub(crate) fn reply(&mut self) -> io::Result<Reply> {
@@ -151,6 +206,11 @@ impl Client {
     /// Asks for a data connection with EPSV and opens it; TLS begins with the first byte.
     pub(crate) fn open(&mut self) -> Wire {
         let reply = self.command("EPSV").expect(229);
+        self.open_answered(&reply)
+    }
+
+    /// Opens the data connection that EPSV was answered with.
+    pub(crate) fn open_answered(&mut self, reply: &Reply) -> Wire {
         let port = reply.text.rsplit('|').nth(1).unwrap().parse().unwrap();
         self.open_port(port)
     }
