@@ -33,7 +33,9 @@ if [ -z "${PI_GEN_DIR:-}" ]; then
         "git -C pi-gen-$architecture checkout $commit"
 elif [ ! -x "$PI_GEN_DIR/build.sh" ]; then
     complain "$PI_GEN_DIR is no checkout of pi-gen: there is no build.sh"
-elif found=$(git -C "$PI_GEN_DIR" rev-parse HEAD 2>/dev/null) && [ "$found" != "$commit" ]; then
+elif ! found=$(git -C "$PI_GEN_DIR" rev-parse HEAD 2>&1); then
+    complain "$PI_GEN_DIR: $found"
+elif [ "$found" != "$commit" ]; then
     complain "$PI_GEN_DIR is at $found. This gets the right one:" \
         "git -C $PI_GEN_DIR fetch origin $branch && git -C $PI_GEN_DIR checkout $commit"
 elif [ -n "$(git -C "$PI_GEN_DIR" status --porcelain --untracked-files=no 2>&1)" ]; then
@@ -80,8 +82,6 @@ mkdir -p "$work" deploy
     cat image/config
     printf 'WORK_DIR=%q DEPLOY_DIR=%q IMG_FILENAME=%q\n' "$work/work" "$work/deploy" "$name"
 } >"$work/config"
-# It has the password of a user, who is gone when the stage has run.
-chmod 600 "$work/config"
 (cd "$PI_GEN_DIR" && ./build.sh -c "$work/config")
 
 image=$work/deploy/$name.img

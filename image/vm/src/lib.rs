@@ -35,6 +35,7 @@
 //! What isn't modelled: a drive that loses its cache when the power goes (what the machine's kernel
 //! has written to the drive is there, flushed or not), and the hardware of a Raspberry Pi.
 
+mod begun;
 mod cache;
 mod card;
 mod cpio;

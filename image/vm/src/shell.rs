@@ -1,7 +1,6 @@
 //! The root shell of a machine, from the test's side; `guest/shell` is the other end, and says how a request
 //! and a reply look.
 
-use crate::wait::DEADLINE;
 use anyhow::{Context, bail, ensure};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -75,7 +74,8 @@ impl Shell {
         let quoted = GUEST.replace('\'', "'\\''");
         console.write_all(format!("exec sh -c '{quoted}'\n").as_bytes())?;
         let mut shell = Shell::resume(port)?;
-        shell.from.get_ref().set_read_timeout(Some(DEADLINE))?;
+        // udev makes the port, when it comes to it.
+        shell.from.get_ref().set_read_timeout(Some(deadline))?;
         let mut ready = String::new();
         shell
             .from

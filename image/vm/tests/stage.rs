@@ -4,7 +4,9 @@ use anyhow::Context;
 use raspbox_vm::{Stage, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -195,6 +197,67 @@ fn all_that_the_units_keep_is_on_the_state_partition() {
         }
     }
     assert_eq!(kept, needed);
+}
+
+/// `image/build.sh` with this as `PI_GEN_DIR`: that it ends before it begins, and what it complained of.
+fn complaint(pi_gen_dir: &str, architecture: &str) -> String {
+    let output = Command::new(workspace().join("image/build.sh"))
+        .arg(architecture)
+        .env("PI_GEN_DIR", pi_gen_dir)
+        .env_remove("RASPBOX_PACKAGE")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn the_build_says_first_what_is_missing() {
+    let config = fs::read_to_string(workspace().join("image/config")).unwrap();
+    for architecture in ["arm64", "armhf"] {
+        let pinned = config
+            .split(&format!("RASPBOX_PI_GEN_{architecture}="))
+            .nth(1)
+            .and_then(|rest| rest.lines().next())
+            .unwrap();
+        assert_eq!(pinned.len(), 40, "a whole commit");
+        let said = complaint("", architecture);
+        let command = format!("git -C pi-gen-{architecture} checkout {pinned}");
+        assert!(said.contains(&command), "{said}");
+    }
+    assert!(complaint("", "armhf").contains("ARMv6"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    assert!(complaint(path, "arm64").contains("there is no build.sh"));
+    // A checkout of something else.
+    fs::write(dir.path().join("build.sh"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(
+        dir.path().join("build.sh"),
+        PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    for arguments in [
+        &["init", "-q"][..],
+        &["add", "."],
+        &[
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x",
+            "commit",
+            "-qm",
+            "x",
+        ],
+    ] {
+        let git = Command::new("git")
+            .arg("-C")
+            .arg(path)
+            .args(arguments)
+            .status();
+        assert!(git.unwrap().success());
+    }
+    let said = complaint(path, "arm64");
+    assert!(said.contains(&format!("{path} is at ")), "{said}");
 }
 
 #[test]
