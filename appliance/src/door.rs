@@ -63,7 +63,9 @@ pub(crate) async fn accept_all(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ports: &Arc<Ports>) {
-    if !shared.settings.allow_from.allow(peer.ip()) {
+    // This machine may by any of its addresses: the watchdog's probe comes from the one that is listened on.
+    let is_here = stream.local_addr().is_ok_and(|here| here.ip() == peer.ip());
+    if !is_here && !shared.settings.allow_from.allow(peer.ip()) {
         // Without a word. Of the whole internet's scanners a line each would fill the log.
         return tracing::debug!(%peer, "connection from elsewhere refused");
     }
