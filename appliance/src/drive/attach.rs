@@ -129,7 +129,7 @@ impl Drives {
         drive.leaving = false;
         self.reports.attach(&drive)?;
         Ok(match check {
-            Check::Clean => format!("{device} is attached"),
+            Check::Clean | Check::Unclean => format!("{device} is attached"),
             Check::Repaired => format!("{device} was repaired and is attached"),
             Check::Failed(said) => format!("{device} is attached, but only to be read: {said}"),
         })
@@ -150,7 +150,7 @@ impl Drives {
         let (check, errno) = match (mounted, check) {
             (Ok(()), check) => (check, None),
             // Checked and good, and yet the kernel can't write to it: it is at least read.
-            (Err(errno), Check::Clean | Check::Repaired) => {
+            (Err(errno), Check::Clean | Check::Unclean | Check::Repaired) => {
                 let check = Check::Failed(format!("the kernel can't mount it: {errno}"));
                 (check.clone(), self.mount(device, filesystem, &check).err())
             }

@@ -19,7 +19,7 @@ pub(crate) fn check(device: &str, filesystem: Served) -> Check {
     let dirty = filesystem == Served::Exfat && is_dirty(device);
     let check = match ask(program, arguments).map(|answer| judge(filesystem, &answer)) {
         // fsck.exfat says nothing of it: it wasn't unmounted.
-        Ok(Check::Clean) if dirty => Check::Repaired,
+        Ok(Check::Clean) if dirty => Check::Unclean,
         Ok(check) => check,
         Err(error) => Check::Failed(format!("{error:#}")),
     };
@@ -40,7 +40,7 @@ fn judge(filesystem: Served, answer: &Answer) -> Check {
     let failed = || Check::Failed(answer.said.clone());
     match (filesystem, answer.code) {
         // e2fsck says nothing else of a journal that had to be played: it wasn't unmounted.
-        (Served::Ext4, Some(0)) if answer.said.contains("recovering journal") => Check::Repaired,
+        (Served::Ext4, Some(0)) if answer.said.contains("recovering journal") => Check::Unclean,
         (_, Some(0)) => Check::Clean,
         // "File system errors corrected"; 2 is "and the system should be rebooted", which concerns a
         // filesystem that was mounted, and this one isn't.
@@ -81,7 +81,7 @@ mod tests {
             out: String::new(),
             said: "RASPBOX: recovering journal RASPBOX: clean, 12/65536 files".into(),
         };
-        assert_eq!(judge(Served::Ext4, &played), Check::Repaired);
+        assert_eq!(judge(Served::Ext4, &played), Check::Unclean);
         check(Served::Ext4, Some(2), &Check::Repaired);
         check(Served::Fat, Some(2), &failed);
         check(Served::Exfat, Some(2), &failed);

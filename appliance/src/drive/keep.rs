@@ -61,7 +61,7 @@ pub(crate) fn open_folder(
     settings: &Settings,
     registry: &Arc<Registry>,
 ) -> anyhow::Result<Serving> {
-    serve_all(folder, settings, registry, (Health::unknown(), None))
+    serve_all(folder, settings, registry, Health::unknown(), &Check::Clean)
 }
 
 /// Serves what is mounted at a mount point, for ever.
@@ -170,19 +170,15 @@ fn serve_mount(
     check: Check,
 ) -> anyhow::Result<Serving> {
     let why = match (check, mount.read_only) {
-        (Check::Clean, false) => {
-            let begin = (Health::of(&mount.device), None);
-            return serve_all(point, &shared.settings, &shared.registry, begin);
-        }
-        (Check::Repaired, false) => {
-            let begin = (Health::of(&mount.device), Some(RECHECK));
-            return serve_all(point, &shared.settings, &shared.registry, begin);
+        (check @ (Check::Clean | Check::Unclean | Check::Repaired), false) => {
+            let health = Health::of(&mount.device);
+            return serve_all(point, &shared.settings, &shared.registry, health, &check);
         }
         (Check::Failed(said), _) => format!(
             "its filesystem is broken and could not be repaired by itself ({said}); save what you \
              need, then check it on a computer"
         ),
-        (Check::Clean | Check::Repaired, true) => {
+        (Check::Clean | Check::Unclean | Check::Repaired, true) => {
             "nothing can be written to it any more, after an error; unplug it and plug it in again, \
              and replace it if that comes again"
                 .into()
@@ -196,19 +192,23 @@ fn serve_all(
     folder: &Path,
     settings: &Settings,
     registry: &Arc<Registry>,
-    (health, recheck): (Health, Option<Duration>),
+    health: Health,
+    check: &Check,
 ) -> anyhow::Result<Serving> {
     let options = Options {
         floor_bytes: settings.floor_bytes,
     };
-    let store = Store::open(folder, options)?;
-    if let Some(within) = recheck {
-        let found = store.recheck(within)?;
+    let store = match check {
+        Check::Repaired => Store::open_repaired(folder, options)?,
+        Check::Clean | Check::Unclean | Check::Failed(_) => Store::open(folder, options)?,
+    };
+    if *check != Check::Clean {
+        let found = store.recheck(RECHECK)?;
         tracing::info!(
             files = found.files,
             bytes = found.bytes,
             damaged = found.damaged,
-            "read again what was written last, since the filesystem had to be repaired"
+            "read again what was written last, since the drive was not unmounted"
         );
     }
     let (newest, changes) = watch::channel(store.cursor());

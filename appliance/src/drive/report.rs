@@ -38,6 +38,8 @@ pub(crate) struct Attached {
 pub(crate) enum Check {
     /// Nothing was wrong.
     Clean,
+    /// It wasn't unmounted; nothing else was wrong.
+    Unclean,
     /// Something was, and was put right.
     Repaired,
     /// It can't be trusted, so it is only read. With what the checking program said.

@@ -4,6 +4,10 @@
 //! with the file when it moves, stays when its time or executable bit is set, and ends with the next
 //! content that stands there. A kept version is marked by its hash alone.
 //!
+//! After a check of the filesystem had to repair it, a file may be cut short, or gone. Neither is an edit
+//! or a deletion: it is marked as well, and its row stays. One that is gone has [`Row::missing`]; it ends
+//! like any other mark, with the next content there, or when somebody deletes it.
+//!
 //! Where a marked file is displaced, what is kept is named by the hash that it really has: a version's
 //! name is what it is trusted by. It is kept, not dropped, since "damaged" is a judgement by times
 //! and an inode number, and a version costs nothing but room, which is made when it is needed.
@@ -78,6 +82,24 @@ pub(crate) fn is_marked(db: &Connection, at: &RelPath, row: &Row) -> rusqlite::R
         Some(digest) => has(db, &key(at), &digest),
         None => Ok(false),
     }
+}
+
+/// Whether a file is damaged and was found with this content.
+pub(crate) fn is_known(
+    db: &Connection,
+    at: &RelPath,
+    row: &Row,
+    found: &Digest,
+) -> rusqlite::Result<bool> {
+    let Some(digest) = row.digest() else {
+        return Ok(false);
+    };
+    db.prepare_cached("SELECT 1 FROM damaged WHERE path = ? AND digest = ? AND found = ?")?
+        .exists(params![
+            key(at),
+            digest.as_bytes().as_slice(),
+            found.as_bytes().as_slice()
+        ])
 }
 
 /// Whether a kept version is damaged.

@@ -56,7 +56,12 @@ pub(crate) struct Writer {
 }
 
 impl Inner {
-    pub(crate) fn open(top: &Path, options: Options, faults: Faults) -> Result<Inner, OpenError> {
+    pub(crate) fn open(
+        top: &Path,
+        options: Options,
+        faults: Faults,
+        repaired: bool,
+    ) -> Result<Inner, OpenError> {
         let cannot = |source| OpenError::Folder {
             path: top.into(),
             source,
@@ -111,14 +116,16 @@ impl Inner {
             _lock: lock,
         };
         let mut writer = lock_anyway(&inner.writer);
-        inner.recover(&mut writer).map_err(|error| match error {
-            StoreError::Journal(source) => OpenError::Journal {
-                path: inner.own_path.clone(),
-                source,
-            },
-            StoreError::Io { source, .. } => cannot(source),
-            other => cannot(io::Error::other(other.to_string())),
-        })?;
+        inner
+            .recover(&mut writer, repaired)
+            .map_err(|error| match error {
+                StoreError::Journal(source) => OpenError::Journal {
+                    path: inner.own_path.clone(),
+                    source,
+                },
+                StoreError::Io { source, .. } => cannot(source),
+                other => cannot(io::Error::other(other.to_string())),
+            })?;
         drop(writer);
         Ok(inner)
     }

@@ -338,6 +338,12 @@ pub(crate) fn set_meta(
     Ok(())
 }
 
+pub(crate) fn forget_meta(db: &Connection, key: &str) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM meta WHERE key = ?")?
+        .execute([key])?;
+    Ok(())
+}
+
 /// A connection, on whatever disk the path is.
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     match raspbox_beneath::vfs_of(path) {

@@ -83,7 +83,27 @@ impl Store {
     /// The same, failing on purpose.
     #[doc(hidden)]
     pub fn open_with(top: &Path, options: Options, faults: Faults) -> Result<Store, OpenError> {
-        Ok(Store(Arc::new(Inner::open(top, options, faults)?)))
+        Ok(Store(Arc::new(Inner::open(top, options, faults, false)?)))
+    }
+
+    /// The same after a check of the filesystem had to repair it. A file that is gone then, or that is
+    /// another though nobody wrote to it, is damaged: [`Store::damages`] has it, and nobody takes it for
+    /// deleted or edited.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    pub fn open_repaired(top: &Path, options: Options) -> Result<Store, OpenError> {
+        Store::open_repaired_with(top, options, Faults::default())
+    }
+
+    /// The same, failing on purpose: for tests.
+    #[doc(hidden)]
+    pub fn open_repaired_with(
+        top: &Path,
+        options: Options,
+        faults: Faults,
+    ) -> Result<Store, OpenError> {
+        Ok(Store(Arc::new(Inner::open(top, options, faults, true)?)))
     }
 
     /// Doesn't fail on purpose any more.

@@ -31,12 +31,21 @@ impl Batch<'_> {
         if from == to {
             return Ok(row.version);
         }
+        if row.is_missing() {
+            return Err(StoreError::Damaged(from.clone()).into());
+        }
         self.check_name(to)?;
         self.check_moved(from, &row, to)?;
         let from_folder = self.folders.parent(from)?;
         let to_folder = self.folders.parent(to)?;
         match (&standing, expected, aside) {
             (None, _, _) => self.move_to_free(from, &from_folder, &row, to, &to_folder)?,
+            (Some(there), Expected::Any, Some(_))
+                if there.is_missing() && row.entry != Entry::Folder =>
+            {
+                self.move_to_free(from, &from_folder, &row, to, &to_folder)?;
+                history::displace(self.tx, Some(to), there, End::Replaced, self.by)?;
+            }
             (Some(_), Expected::Absent | Expected::Version(_), _) => {
                 return Err(StoreError::Changed(to.clone()).into());
             }
@@ -85,7 +94,7 @@ impl Batch<'_> {
         }
         self.take_name(from_folder, from.name(), to_folder, to)?;
         let look = self.stands(to_folder, to)?;
-        if !row.fits_moved(&look, &self.store.disk) {
+        if !self.is_as_known(from, row, &look)? {
             let back = to_folder.rename(to.name(), from_folder, from.name(), Onto::Nothing);
             back.map_err(|e| broken(from, e))?;
             return Err(StoreError::Changed(from.clone()).into());
@@ -108,8 +117,7 @@ impl Batch<'_> {
                 Ok(()) => {
                     store.step();
                     let (new, old) = (self.stands(to_folder, to)?, self.stands(from_folder, from)?);
-                    let disk = &store.disk;
-                    if !row.fits_moved(&new, disk) || !there.fits_moved(&old, disk) {
+                    if !self.is_as_known(from, row, &new)? || !self.is_as_known(to, there, &old)? {
                         exchange().map_err(|e| broken(to, e))?;
                         return Err(StoreError::Changed(to.clone()).into());
                     }

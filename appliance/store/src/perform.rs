@@ -150,12 +150,23 @@ impl Batch<'_> {
         let store = self.store;
         let staging = &store.own.staging;
         let name = path.name();
+        if row.is_missing() {
+            store.step();
+            self.take_name(staging, staged, folder, path)?;
+            return Ok(history::displace(
+                self.tx,
+                Some(path),
+                row,
+                End::Replaced,
+                self.by,
+            )?);
+        }
         if store.may_exchange() {
             store.step();
             match staging.rename(staged, folder, name, Onto::Exchange) {
                 Ok(()) => {
                     store.step();
-                    if !self.is_displaced(staged, row)? {
+                    if !self.is_displaced(staged, path, row)? {
                         let back = staging.rename(staged, folder, name, Onto::Exchange);
                         back.map_err(|e| broken(path, e))?;
                         return Err(StoreError::Changed(path.clone()).into());
@@ -228,7 +239,9 @@ impl Batch<'_> {
         }
         check_expected(path, &row, expected)?;
         let folder = self.folders.parent(path)?;
-        if row.entry == Entry::Folder {
+        if row.is_missing() {
+            history::displace(self.tx, Some(path), &row, End::Deleted, self.by)?;
+        } else if row.entry == Entry::Folder {
             self.store.step();
             match folder.remove_folder(path.name()) {
                 Err(error) if is_not_empty(&error) => {
@@ -275,6 +288,9 @@ impl Batch<'_> {
         if new == old {
             return Ok(row.version);
         }
+        if row.is_missing() {
+            return Err(StoreError::Damaged(path.clone()).into());
+        }
         let folder = self.folders.parent(path)?;
         let trouble = |e| refused(path, e);
         let file = folder.open(path.name()).map_err(trouble)?;
@@ -318,7 +334,7 @@ impl Batch<'_> {
         let away = folder.rename(path.name(), staging, aside, Onto::Nothing);
         away.map_err(|e| refused(path, e))?;
         self.store.step();
-        if self.is_displaced(aside, row)? {
+        if self.is_displaced(aside, path, row)? {
             return Ok(());
         }
         let back = staging.rename(aside, folder, path.name(), Onto::Nothing);
@@ -326,11 +342,21 @@ impl Batch<'_> {
         Err(StoreError::Changed(path.clone()).into())
     }
 
-    /// Whether what stands under a staged name is what a row says.
-    fn is_displaced(&self, staged: &str, row: &Row) -> Result<bool, Stop> {
+    /// Whether what stands under a staged name is what the row of a path says.
+    fn is_displaced(&self, staged: &str, path: &RelPath, row: &Row) -> Result<bool, Stop> {
         let look = self.store.own.staging.look(staged);
         let look = look.map_err(|e| Stop::Broken(StoreError::io(staged, e)))?;
-        Ok(look.is_some_and(|look| row.fits_moved(&look, &self.store.disk)))
+        match look {
+            Some(look) => self.is_as_known(path, row, &look),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether something is what the row of a path says, wherever it stands now, or what is known to be
+    /// damaged there.
+    pub(crate) fn is_as_known(&self, path: &RelPath, row: &Row, look: &Look) -> Result<bool, Stop> {
+        Ok(row.fits_moved(look, &self.store.disk)
+            || (row.fits_damaged(look) && damage::is_marked(self.tx.db, path, row)?))
     }
 
     /// Keeps what was displaced as a version.

@@ -59,15 +59,18 @@ impl VersionReader {
             return Err(StoreError::NotAFile(path.clone()));
         };
         let trouble = |e| StoreError::io(path, e);
+        let check = || store.snapshot(|db| damage::check(db, path, &row));
         let mut file = match store.read(path) {
-            Err(StoreError::NotFound(_) | StoreError::NotAFile(_)) => return Err(changed()),
+            Err(StoreError::NotFound(_) | StoreError::NotAFile(_)) => {
+                return Err(check().err().unwrap_or_else(changed));
+            }
             file => file?,
         };
         let before = Look::of(&file).map_err(trouble)?;
+        check()?;
         if !row.fits_now(&before, &store.disk) {
             return Err(changed());
         }
-        store.snapshot(|db| damage::check(db, path, &row))?;
         let left = entry.size.checked_sub(want.offset);
         let left_bytes = left.ok_or_else(|| StoreError::Range(path.clone()))?;
         file.seek(SeekFrom::Start(want.offset)).map_err(trouble)?;

@@ -16,10 +16,11 @@
 //! kept, the scan's note of it makes it a version ([`Inner::note_past`]).
 
 use crate::beneath::{Folder, Kind, Look, Onto, is_absent};
+use crate::damage;
 use crate::error::StoreError;
 use crate::history::{self, End};
 use crate::inner::{Inner, Writer};
-use crate::journal::Tx;
+use crate::journal::{self, Tx};
 use crate::perform::old_name;
 use crate::rows::{self, Intent, Row};
 use crate::staging::digest_of;
@@ -27,16 +28,34 @@ use raspbox_protocol::{Entry, File, RelPath, Version};
 use std::collections::BTreeSet;
 use std::io;
 
+/// The key of the journal's note that the filesystem was repaired, and not everything looked at since.
+const REPAIRED: &str = "repaired";
+
 impl Inner {
-    /// At opening: settles what was interrupted, removes what is left over and scans the tree.
-    pub(crate) fn recover(&self, writer: &mut Writer) -> Result<(), StoreError> {
+    /// At opening: settles what was interrupted, removes what is left over and scans the tree. `repaired`
+    /// is whether the filesystem had to be, so that what is gone may be lost and not deleted.
+    pub(crate) fn recover(&self, writer: &mut Writer, repaired: bool) -> Result<(), StoreError> {
         let trouble = |error| StoreError::io("the drive", error);
         let written = self.own.folder.written().map_err(trouble)?;
+        let repaired = repaired || damage::note::<i64>(&writer.db, REPAIRED)?.is_some();
+        if repaired {
+            // Until all of it is known: the next check of the filesystem will find nothing to repair.
+            let tx = self.begin(&writer.db)?;
+            journal::set_meta(tx.db, REPAIRED, 1)?;
+            tx.commit()?;
+        }
         let tx = self.begin(&writer.db)?;
+        let displaced = rows::intents(tx.db)?.into_iter();
+        let displaced = displaced.flat_map(|intent| [Some(intent.path), intent.source]);
+        let displaced = displaced.flatten().collect();
         let doubted = self.settle_intents(&tx)?;
-        self.scan_all(&tx, &doubted)?;
+        self.scan_all(&tx, &doubted, repaired.then_some(&displaced))?;
         self.adopt_kept(&tx)?;
         rows::clear_intents(&tx)?;
+        if repaired {
+            journal::forget_meta(tx.db, REPAIRED)?;
+            self.step();
+        }
         written.sync().map_err(trouble)?;
         self.publish(tx)?;
         // Only now: until here a leftover could have been named by an intent.
@@ -51,7 +70,7 @@ impl Inner {
         let written = self.own.folder.written().map_err(trouble)?;
         let tx = self.begin(&writer.db)?;
         let doubted = self.settle_intents(&tx)?;
-        self.scan_all(&tx, &doubted)?;
+        self.scan_all(&tx, &doubted, None)?;
         rows::clear_intents(&tx)?;
         written.sync().map_err(trouble)?;
         self.publish(tx)?;

@@ -14,7 +14,7 @@ use crate::change::{Content, Expected, PutPlan, plan_put};
 use crate::commit::refusal_or_trouble;
 use crate::damage;
 use crate::error::StoreError;
-use crate::history::End;
+use crate::history::{self, End};
 use crate::inner::Inner;
 use crate::perform::{broken, refused};
 use crate::rows;
@@ -183,6 +183,12 @@ impl Batch<'_> {
             (PutPlan::Fresh(entry), _, _) => {
                 self.store.step();
                 self.take_name(&shelf, &name, &folder, path)?;
+                entry
+            }
+            (PutPlan::Replace(entry), Some(row), Some(_)) if row.is_missing() => {
+                self.store.step();
+                self.take_name(&shelf, &name, &folder, path)?;
+                history::displace(self.tx, Some(path), &row, End::Replaced, self.by)?;
                 entry
             }
             (PutPlan::Replace(entry), Some(row), Some(aside)) => {

@@ -101,6 +101,23 @@ impl Row {
         }
     }
 
+    /// The row of a file that should stand there and doesn't, though nobody took it away.
+    pub(crate) fn missing(mut self) -> Row {
+        self.print = Fingerprint::default();
+        self
+    }
+
+    /// Whether it is one: nothing that stands somewhere has the inode number 0.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self.entry, Entry::File(_)) && self.print.inode == 0
+    }
+
+    /// Whether what is known to be damaged may look like that: nobody has written to it since.
+    pub(crate) fn fits_damaged(&self, look: &Look) -> bool {
+        matches!((&self.entry, &look.kind), (Entry::File(_), Kind::File))
+            && self.print.mtime_ns == look.print.mtime_ns
+    }
+
     /// Whether the content may have changed after the row was made without showing it.
     pub(crate) fn is_racy(&self) -> bool {
         matches!(self.entry, Entry::File(_))

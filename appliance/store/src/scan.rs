@@ -13,7 +13,7 @@ use crate::journal::{Tx, now_ns};
 use crate::rows::{self, Row};
 use crate::staging::digest_of;
 use raspbox_protocol::path::RESERVED_NAME;
-use raspbox_protocol::{Entry, File, RelPath};
+use raspbox_protocol::{Digest, Entry, File, RelPath};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
@@ -36,9 +36,21 @@ struct Scan<'a> {
     rows: RowPages<'a>,
     /// Files to read whatever they look like: something else was put there before a crash.
     doubted: &'a BTreeSet<RelPath>,
+    /// Where the filesystem had to be repaired.
+    repair: Option<Repair<'a>>,
     changes: u32,
     /// Whether the transaction may be made durable in between.
     renew: bool,
+}
+
+/// What a scan knows and finds after the filesystem was repaired.
+struct Repair<'a> {
+    /// What was about to be displaced when it was mounted last.
+    displaced: &'a BTreeSet<RelPath>,
+    /// Contents at paths that had none.
+    appeared: BTreeSet<Digest>,
+    /// Rows without anything on the disk.
+    gone: Vec<(RelPath, Row)>,
 }
 
 /// The rows in order, a page at a time. What the scan writes is never ahead of what it has read.
@@ -51,17 +63,24 @@ struct RowPages<'a> {
 }
 
 impl Inner {
-    /// Compares the whole tree.
+    /// Compares the whole tree. Where the filesystem had to be repaired, `displaced` is what was about to
+    /// be displaced before: of everything else, what is gone or cut short was taken by the repair.
     pub(crate) fn scan_all(
         &self,
         tx: &Tx<'_>,
         doubted: &BTreeSet<RelPath>,
+        displaced: Option<&BTreeSet<RelPath>>,
     ) -> Result<(), StoreError> {
         let mut scan = Scan {
             store: self,
             tx,
             rows: RowPages::new(tx, None),
             doubted,
+            repair: displaced.map(|displaced| Repair {
+                displaced,
+                appeared: BTreeSet::new(),
+                gone: Vec::new(),
+            }),
             changes: 0,
             renew: true,
         };
@@ -71,6 +90,7 @@ impl Inner {
             .map_err(|e| StoreError::io("the top", e))?;
         scan.walk(&top, None)?;
         scan.gone_before(None)?;
+        scan.judge_gone()?;
         if scan.changes > 0 {
             tracing::info!(changes = scan.changes, "found changes made by other means");
         }
@@ -93,6 +113,7 @@ impl Inner {
             tx,
             rows,
             doubted: &BTreeSet::new(),
+            repair: None,
             changes: 0,
             renew: false,
         };
@@ -212,14 +233,23 @@ impl Scan<'_> {
                 }
                 entry
             }
-            Some(row) if !doubted && self.is_damage(&row, &entry, &look) => {
+            Some(row)
+                if !doubted
+                    && (self.is_damage(&row, &entry, &look)
+                        || self.is_cut_short(path, &row, &entry, &look)?) =>
+            {
                 return self.damaged(path, &row, &entry);
             }
             Some(row) => {
                 self.store.note_past(self.tx, path, &row, End::Replaced)?;
                 entry
             }
-            None => entry,
+            None => {
+                if let (Some(repair), Entry::File(file)) = (&mut self.repair, &entry) {
+                    repair.appeared.insert(file.digest);
+                }
+                entry
+            }
         };
         let version = self.tx.next();
         tracing::info!(%path, seq = version.0, "changed by other means");
@@ -239,6 +269,24 @@ impl Scan<'_> {
             && row.fits_now(look, &self.store.disk)
     }
 
+    /// Whether another content is what a repair of the filesystem left of the one that was there: nobody
+    /// who writes leaves the time as it was. Once that is known, it stays so.
+    fn is_cut_short(
+        &self,
+        path: &RelPath,
+        row: &Row,
+        found: &Entry,
+        look: &Look,
+    ) -> rusqlite::Result<bool> {
+        let Entry::File(file) = found else {
+            return Ok(false);
+        };
+        let repaired = self.repair.as_ref();
+        let repaired = repaired.is_some_and(|repair| !repair.displaced.contains(path));
+        Ok(row.fits_damaged(look)
+            && (repaired || damage::is_known(self.tx.db, path, row, &file.digest)?))
+    }
+
     /// Marks a file as damaged; its row stays as it is.
     fn damaged(&self, path: &RelPath, row: &Row, found: &Entry) -> Result<(), Trouble> {
         let (Some(expected), Entry::File(found)) = (row.digest(), found) else {
@@ -256,10 +304,56 @@ impl Scan<'_> {
     /// Buries all rows that come before a path (`None`: all that are left).
     fn gone_before(&mut self, path: Option<&RelPath>) -> Result<(), StoreError> {
         while let Some((gone, row)) = self.rows.take_before(path)? {
-            self.store.note_past(self.tx, &gone, &row, End::Deleted)?;
-            let version = self.tx.next();
-            tracing::info!(path = %gone, seq = version.0, "gone by other means");
-            rows::bury(self.tx, &gone, version)?;
+            match &mut self.repair {
+                _ if row.is_missing() => {}
+                Some(repair) => repair.gone.push((gone, row)),
+                None => self.bury(&gone, &row)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn bury(&mut self, gone: &RelPath, row: &Row) -> Result<(), StoreError> {
+        self.store.note_past(self.tx, gone, row, End::Deleted)?;
+        let version = self.tx.next();
+        tracing::info!(path = %gone, seq = version.0, "gone by other means");
+        rows::bury(self.tx, gone, version)?;
+        self.changed()
+    }
+
+    /// After a repair: what was being displaced or moved when the power went is gone as was asked for.
+    /// Anything else was taken by the repair. Folders and symlinks are all in their rows, and are made
+    /// again; a file is held as damaged until somebody brings its content, or deletes it.
+    fn judge_gone(&mut self) -> Result<(), StoreError> {
+        let Some(repair) = self.repair.take() else {
+            return Ok(());
+        };
+        for (path, row) in repair.gone {
+            let moved = |digest: Digest| repair.appeared.contains(&digest);
+            if repair.displaced.contains(&path) || row.digest().is_some_and(moved) {
+                self.bury(&path, &row)?;
+                continue;
+            }
+            let trouble = |e| StoreError::io(&path, e);
+            let make = |make: &dyn Fn(&Folder) -> io::Result<()>| {
+                let folder = self.store.top.folder(path.parent().as_ref());
+                folder.and_then(|folder| make(&folder)).map_err(trouble)
+            };
+            match &row.entry {
+                Entry::Folder => make(&|folder| folder.make_folder(path.name()))?,
+                Entry::Symlink(target) => {
+                    make(&|folder| folder.make_symlink(path.name(), target))?;
+                }
+                Entry::File(file) => {
+                    damage::mark(self.tx, &path, &file.digest, None)?;
+                    rows::put(self.tx, &path, &row.clone().missing())?;
+                    tracing::error!(
+                        %path, expected = %file.digest,
+                        "damaged: a repair of the filesystem has taken it. Bring it back with: \
+                         raspbox verify --repair"
+                    );
+                }
+            }
             self.changed()?;
         }
         Ok(())
