@@ -16,7 +16,7 @@ use crate::report::{Event, Report, Summary};
 use crate::scan::{Doubt, LocalTree, QUIET, Scanner, Seen, is_quiet};
 use crate::state::{Hashed, Print, State, StateError};
 use raspbox_beneath::{Stat, now};
-use raspbox_core::guard::{Allowances, Halt, guard};
+use raspbox_core::guard::{Allowances, Halt, counts_later, guard};
 use raspbox_core::names::{Disk, Disks, check_plan};
 use raspbox_core::plan::{Plan, Trouble};
 use raspbox_core::reconcile::reconcile;
@@ -206,15 +206,7 @@ impl Engine {
             self.scan(&workspace, &scope, &mut summary, report)?;
             self.look()?;
             let plan = self.plan(&workspace, &info);
-            guard(
-                &plan,
-                &self.baseline,
-                self.local_tree(),
-                &self.remote_tree,
-                self.remote.displaced(),
-                &allow,
-            )
-            .map_err(SyncError::Halt)?;
+            self.guard(&plan, options, &allow)?;
             report(Event::Planned(&plan));
             summary.problems.clone_from(&plan.problems);
             for problem in &plan.problems {
@@ -256,6 +248,54 @@ impl Engine {
             scope = Scope::All;
         }
         Ok(summary)
+    }
+
+    /// Puts the brakes on, or lets a plan through and remembers what counts with later ones.
+    fn guard(
+        &mut self,
+        plan: &Plan<Seen, Version>,
+        options: Options,
+        allow: &Allowances,
+    ) -> Result<(), SyncError> {
+        let recent = self.state.lately(now())?;
+        let judge = |allow| {
+            guard(
+                plan,
+                &self.baseline,
+                self.local_tree(),
+                &self.remote_tree,
+                self.remote.displaced(),
+                &recent,
+                allow,
+            )
+        };
+        let judged = judge(allow);
+        if options.dry_run {
+            return judged.map_err(SyncError::Halt);
+        }
+        let mut later = counts_later(plan, now());
+        if options.allow.deletions > 0 {
+            // Somebody has looked at them: they are no part of a mishap.
+            self.state.forget_lately_deleted()?;
+            for side in [&mut later.local, &mut later.remote] {
+                side.deleted.clear();
+                side.lost.clear();
+            }
+        }
+        if options.allow.changes > 0 {
+            self.state.forget_lately_changed()?;
+            for side in [&mut later.local, &mut later.remote] {
+                side.changed.clear();
+            }
+        }
+        match judged {
+            // It is asked until somebody answers, and doesn't go on by itself after a while.
+            Err(halt) => {
+                self.state.keep_lately(now())?;
+                Err(SyncError::Halt(halt))
+            }
+            Ok(()) => Ok(self.state.note_lately(&later, now())?),
+        }
     }
 
     /// The tree of the last scan.

@@ -2,13 +2,13 @@
 //! round, and the power is cut at every step.
 #![allow(missing_docs)]
 
-use raspbox::engine::{Engine, Options, Scope};
+use raspbox::engine::{Engine, Options, Scope, SyncError};
 use raspbox::local::Workspace;
 use raspbox::remote::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
 use raspbox::report::Event;
 use raspbox_beneath::File;
 use raspbox_beneath::sim::{Computer, Disk, Entered, Fault, Node, Traits, Unsynced, User, enter};
-use raspbox_core::guard::Displaced;
+use raspbox_core::guard::{Allowances, Displaced, Halt, LATELY};
 use raspbox_core::plan::Trouble;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
 use raspbox_protocol::info::{DriveId, Holds, Info};
@@ -276,13 +276,17 @@ impl Station {
         station
     }
 
-    /// One round, if the disk lets it.
-    fn round(&mut self) -> bool {
+    fn open(&mut self) {
         if self.engine.is_none() {
             let (folder, database) = (Path::new(AT).join("box"), Path::new(AT).join("state.db"));
             let remote = Box::new(self.shelf.clone());
             self.engine = Engine::open(&folder, "pair1", "laptop", &database, remote).ok();
         }
+    }
+
+    /// One round, if the disk lets it.
+    fn round(&mut self) -> bool {
+        self.open();
         let Some(engine) = &mut self.engine else {
             return false;
         };
@@ -413,6 +417,75 @@ fn what_comes_is_seen_whole_or_not_at_all() {
     cut_while_they_come(1);
     // More than are synced one by one.
     cut_while_they_come(9);
+}
+
+/// One file goes in each round, as `watch` sees a slow `rm -r`: the brakes judge the sum, and wait for an
+/// answer for as long as it takes.
+#[test]
+fn a_slow_mishap_is_asked_about_like_a_fast_one() {
+    let halts = |station: &mut Station, deletions| {
+        let options = Options {
+            allow: Allowances {
+                deletions,
+                changes: 0,
+            },
+            ..Options::default()
+        };
+        let engine = station.engine.as_mut().expect("opened");
+        match engine.round(&Scope::All, options, &mut |_| {}) {
+            Ok(_) => None,
+            Err(SyncError::Halt(halt)) => Some(halt),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let mut station = Station::new();
+    for n in 0..60 {
+        let name = format!("box/f{n}");
+        station.disk.user().write(&name, EDIT).expect("written");
+    }
+    station.sync();
+    station.computer.advance(2 * LATELY);
+    let remove = |station: &Station, n| {
+        let name = format!("box/f{n}");
+        station.disk.user().remove(&name).expect("removed");
+    };
+    for n in 0..24 {
+        remove(&station, n);
+        station.computer.advance(LATELY / 30);
+        assert_eq!(halts(&mut station, 0), None, "{n}");
+    }
+    remove(&station, 24);
+    for wait in [0, 1, 2] {
+        station.computer.advance(wait * LATELY);
+        station.engine = None;
+        station.open();
+        let halt = halts(&mut station, 0);
+        assert!(
+            matches!(
+                halt,
+                Some(Halt::Deletions {
+                    deletions: 1,
+                    lately: 24,
+                    ..
+                })
+            ),
+            "{wait}: {halt:?}"
+        );
+    }
+    assert_eq!(halts(&mut station, 1), None, "somebody said yes");
+    remove(&station, 25);
+    assert_eq!(
+        halts(&mut station, 0),
+        None,
+        "and has looked at those before"
+    );
+    // What is long past is no part of anything.
+    for n in 26..35 {
+        remove(&station, n);
+        station.computer.advance(LATELY / 4);
+        assert_eq!(halts(&mut station, 0), None, "{n}");
+    }
+    assert_eq!(station.shelf.contents().len(), 25);
 }
 
 /// At each step of a round the kernel fails to write out what has come, and another program is told of

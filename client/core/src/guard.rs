@@ -7,9 +7,10 @@
 use crate::plan::{Action, Plan};
 use crate::tree::{Folder, Node};
 use raspbox_protocol::info::DriveId;
-use raspbox_protocol::{Entry, RelPath};
-use std::collections::BTreeMap;
+use raspbox_protocol::{Entry, File, Mtime, RelPath};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 /// From how many entries in the baseline on an empty side is suspicious.
 ///
@@ -41,6 +42,31 @@ pub const CHANGES_MAX_PERCENT: usize = 50;
 /// Fewer replaced contents than this are never asked about, so that "replace all" in a small
 /// project goes through.
 pub const CHANGES_FROM: usize = 100;
+
+/// For how long what a sync has deleted and replaced still counts: a mishap may take its time, and
+/// `watch` makes a round of every few files of it.
+pub const LATELY: Duration = Duration::from_secs(60 * 60);
+
+/// What was deleted and replaced lately on one side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lately {
+    /// Files and symlinks that went away. Not those that were younger than [`LATELY`]: programs make and
+    /// delete files all day.
+    pub deleted: BTreeSet<RelPath>,
+    /// Those of them for which none of the same size came.
+    pub lost: BTreeSet<RelPath>,
+    /// Files that got another content.
+    pub changed: BTreeSet<RelPath>,
+}
+
+/// The same on both sides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recent {
+    /// This workstation.
+    pub local: Lately,
+    /// The appliance.
+    pub remote: Lately,
+}
 
 /// What becomes of what a plan deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,15 +115,18 @@ pub enum Halt {
     },
     /// Many files would be deleted.
     #[error(
-        "{deletions} of {files} files would be deleted {direction}{}. {NOTHING_DONE} If they were \
+        "{deletions} of {files} files would be deleted {direction}{}{}. {NOTHING_DONE} If they were \
          deleted on purpose, go on with: {CONFIRM_DELETIONS}={deletions}",
-        such_as(examples)
+        such_as(examples),
+        after(*lately)
     )]
     Deletions {
         /// Where.
         direction: Direction,
         /// How many files and symlinks.
         deletions: usize,
+        /// How many others were deleted there lately.
+        lately: usize,
         /// How many the baseline has.
         files: usize,
         /// The first of them.
@@ -105,16 +134,19 @@ pub enum Halt {
     },
     /// Nearly everything would get another content.
     #[error(
-        "{changes} of {files} files would be replaced {direction} by another content{}. \
+        "{changes} of {files} files would be replaced {direction} by another content{}{}. \
          {NOTHING_DONE} Look at some of them first, since this is also what malware does. If they \
          are as they should be, go on with: {CONFIRM_CHANGES}={changes}",
-        such_as(examples)
+        such_as(examples),
+        after(*lately)
     )]
     Changes {
         /// Where.
         direction: Direction,
         /// How many files.
         changes: usize,
+        /// How many others were replaced there lately.
+        lately: usize,
         /// How many files and symlinks the baseline has.
         files: usize,
         /// The first of them.
@@ -148,73 +180,109 @@ const CONFIRM_CHANGES: &str = "raspbox sync --confirm-changes";
 /// How many paths a halt shows.
 const EXAMPLES: usize = 2;
 
-/// Whether the plan may be carried out.
+/// Whether the plan may be carried out, after what was done lately.
 ///
 /// # Errors
 /// The first reason not to: an emptied side, then deletions, then changes, each for the remote side
 /// first.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each is another thing to look at"
+)]
 pub fn guard<B, L, R>(
     plan: &Plan<L, R>,
     baseline: &Folder<B>,
     local: &Folder<L>,
     remote: &Folder<R>,
     displaced: Displaced,
+    recent: &Recent,
     allow: &Allowances,
 ) -> Result<(), Halt> {
     let files = files(baseline);
     let push = Tally::of(&plan.push);
     let pull = Tally::of(&plan.pull);
+    let (there, here) = (&recent.remote, &recent.local);
     let sides = [
-        (Direction::Remote, push, local.children.is_empty()),
-        (Direction::Local, pull, remote.children.is_empty()),
+        (Direction::Remote, push, there, local.children.is_empty()),
+        (Direction::Local, pull, here, remote.children.is_empty()),
     ];
     let entries = baseline.count();
     let emptied_from = match displaced {
         Displaced::Kept => EMPTIED_FROM_ENTRIES,
         Displaced::Gone => EMPTIED_FROM_ENTRIES_FOR_GOOD,
     };
-    for (direction, tally, is_empty) in &sides {
+    for (direction, tally, lately, is_empty) in &sides {
         // Where a disk isn't mounted, something that was never in sync may stand in its place.
         let emptied = match displaced {
             Displaced::Kept => *is_empty,
-            Displaced::Gone => *is_empty || (tally.deletions == entries && tally.lost > 0),
+            Displaced::Gone => *is_empty || (tally.deletions == entries && tally.strangers),
         };
-        if emptied && entries >= emptied_from && tally.deletions > 0 && entries > allow.deletions {
+        if emptied
+            && entries + lately.deleted.len() >= emptied_from
+            && tally.deletions > 0
+            && entries > allow.deletions
+        {
             return Err(Halt::Emptied {
                 direction: *direction,
                 entries,
             });
         }
     }
-    for (direction, tally, _) in &sides {
+    for (direction, tally, lately, _) in &sides {
         let deletions = tally.deleted.len();
+        let before = others(&lately.deleted, &tally.deleted);
         let lost = match displaced {
             Displaced::Kept => 0,
-            Displaced::Gone => tally.lost,
+            Displaced::Gone => tally.lost.len() + others(&lately.lost, &tally.lost),
         };
-        let too_many = too_many_deletions(deletions, DELETIONS_FROM, files)
-            || too_many_deletions(lost, DELETIONS_FROM_FOR_GOOD, files);
+        let all = files + before;
+        let too_many = too_many_deletions(deletions + before, DELETIONS_FROM, all)
+            || too_many_deletions(lost, DELETIONS_FROM_FOR_GOOD, all);
         if too_many && deletions > allow.deletions {
             return Err(Halt::Deletions {
                 direction: *direction,
                 deletions,
+                lately: before,
                 files,
                 examples: examples(&tally.deleted),
             });
         }
     }
-    for (direction, tally, _) in &sides {
+    for (direction, tally, lately, _) in &sides {
         let changes = tally.changed.len();
-        if too_many_changes(changes, files) && changes > allow.changes {
+        let before = others(&lately.changed, &tally.changed);
+        if too_many_changes(changes + before, files) && changes > allow.changes {
             return Err(Halt::Changes {
                 direction: *direction,
                 changes,
+                lately: before,
                 files,
                 examples: examples(&tally.changed),
             });
         }
     }
     Ok(())
+}
+
+/// What of a plan counts with the ones that come within [`LATELY`].
+#[must_use]
+pub fn counts_later<L, R>(plan: &Plan<L, R>, now: Mtime) -> Recent {
+    let long_ago = Mtime(now.0.saturating_sub(nanos(LATELY)));
+    Recent {
+        local: Tally::of(&plan.pull).counts_later(long_ago),
+        remote: Tally::of(&plan.push).counts_later(long_ago),
+    }
+}
+
+/// A time that is as long as that, in nanoseconds.
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// How many are not among these.
+fn others(lately: &BTreeSet<RelPath>, now: &[&RelPath]) -> usize {
+    let now: BTreeSet<&RelPath> = now.iter().copied().collect();
+    lately.iter().filter(|path| !now.contains(path)).count()
 }
 
 fn too_many_deletions(deletions: usize, from: usize, files: usize) -> bool {
@@ -234,9 +302,14 @@ struct Tally<'a> {
     changed: Vec<&'a RelPath>,
     /// How many entries go away, folders included.
     deletions: usize,
-    /// How many files go away for which none of the same size comes. That is all that tells a rename from
-    /// a deletion on an ordinary FTP server, which has no hashes.
-    lost: usize,
+    /// Files that go away for which none of the same size comes. That is all that tells a rename from a
+    /// deletion on an ordinary FTP server, which has no hashes and may set another time.
+    lost: Vec<&'a RelPath>,
+    /// Whether one goes away for which none of the same size and time comes: what happens to be as long is
+    /// hardly as old, too.
+    strangers: bool,
+    /// When each of `deleted` was written last, by its time; `None` for a symlink.
+    written: Vec<Option<Mtime>>,
 }
 
 impl<'a> Tally<'a> {
@@ -245,9 +318,13 @@ impl<'a> Tally<'a> {
             deleted: Vec::new(),
             changed: Vec::new(),
             deletions: 0,
-            lost: 0,
+            lost: Vec::new(),
+            strangers: false,
+            written: Vec::new(),
         };
-        let (mut going, mut coming) = (Vec::new(), BTreeMap::<u64, usize>::new());
+        let mut going = Vec::new();
+        let (mut sizes, mut prints) = (BTreeMap::new(), BTreeMap::new());
+        let print = |file: &File| (file.size, file.mtime.parts().0);
         for action in actions {
             match action {
                 Action::Delete { path, entry, .. } => {
@@ -255,9 +332,13 @@ impl<'a> Tally<'a> {
                     match entry {
                         Entry::File(file) => {
                             tally.deleted.push(path);
-                            going.push(file.size);
+                            tally.written.push(Some(file.mtime));
+                            going.push((path, file));
                         }
-                        Entry::Symlink(_) => tally.deleted.push(path),
+                        Entry::Symlink(_) => {
+                            tally.deleted.push(path);
+                            tally.written.push(None);
+                        }
                         Entry::Folder => {}
                     }
                 }
@@ -270,19 +351,45 @@ impl<'a> Tally<'a> {
                     entry: Entry::File(file),
                     replaces: None,
                     ..
-                } => *coming.entry(file.size).or_default() += 1,
+                } => {
+                    *sizes.entry(file.size).or_default() += 1;
+                    *prints.entry(print(file)).or_default() += 1;
+                }
                 Action::Put { replaces: None, .. }
                 | Action::SetMeta { .. }
                 | Action::Move { .. } => {}
             }
         }
-        for size in going {
-            match coming.get_mut(&size) {
-                Some(left) if *left > 0 => *left -= 1,
-                Some(_) | None => tally.lost += 1,
+        for (path, file) in going {
+            if !takes_one(&mut sizes, &file.size) {
+                tally.lost.push(path);
             }
+            tally.strangers |= !takes_one(&mut prints, &print(file));
         }
         tally
+    }
+
+    fn counts_later(&self, long_ago: Mtime) -> Lately {
+        let deleted = self.deleted.iter().zip(&self.written);
+        let old = deleted.filter(|(_, written)| written.is_none_or(|at| at <= long_ago));
+        let old: BTreeSet<RelPath> = old.map(|(path, _)| (*path).clone()).collect();
+        let lost = self.lost.iter().filter(|path| old.contains(**path));
+        Lately {
+            lost: lost.map(|path| (*path).clone()).collect(),
+            changed: self.changed.iter().map(|path| (*path).clone()).collect(),
+            deleted: old,
+        }
+    }
+}
+
+/// Takes one of what comes, if there is one.
+fn takes_one<K: Ord>(coming: &mut BTreeMap<K, usize>, like: &K) -> bool {
+    match coming.get_mut(like) {
+        Some(left) if *left > 0 => {
+            *left -= 1;
+            true
+        }
+        Some(_) | None => false,
     }
 }
 
@@ -305,6 +412,13 @@ fn such_as(examples: &[RelPath]) -> String {
         String::new()
     } else {
         format!(" (such as {})", names.join(" and "))
+    }
+}
+
+fn after(lately: usize) -> String {
+    match lately {
+        0 => String::new(),
+        _ => format!(", after {lately} others in the last hour"),
     }
 }
 

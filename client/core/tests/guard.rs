@@ -1,6 +1,8 @@
 //! When the brakes are put on, at their edges, and what they say.
 
-use raspbox_core::guard::{Allowances, Direction, Displaced, Halt, guard};
+use raspbox_core::guard::{
+    Allowances, Direction, Displaced, Halt, LATELY, Lately, Recent, counts_later, guard,
+};
 use raspbox_core::names::{Accents, Disk, Disks};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
@@ -38,10 +40,14 @@ fn files(contents: impl IntoIterator<Item = usize>) -> Tree {
 }
 
 fn put(tree: &mut Tree, path: &str, content: usize) {
+    put_at(tree, path, content, Mtime(0));
+}
+
+fn put_at(tree: &mut Tree, path: &str, content: usize, mtime: Mtime) {
     let file = File {
         digest: Digest::of(&content.to_le_bytes()),
         size: 8,
-        mtime: Mtime(0),
+        mtime,
         executable: false,
     };
     let path = RelPath::parse(path).expect("a good path");
@@ -50,8 +56,19 @@ fn put(tree: &mut Tree, path: &str, content: usize) {
 }
 
 fn halt_with(base: &Tree, local: &Tree, remote: &Tree, allow: Allowances) -> Option<Halt> {
+    halt_after(&Recent::default(), base, local, remote, allow)
+}
+
+/// The same after this was done lately.
+fn halt_after(
+    recent: &Recent,
+    base: &Tree,
+    local: &Tree,
+    remote: &Tree,
+    allow: Allowances,
+) -> Option<Halt> {
     let plan = find_moves(reconcile(base, local, remote), &DISKS);
-    guard(&plan, base, local, remote, Displaced::Kept, &allow).err()
+    guard(&plan, base, local, remote, Displaced::Kept, recent, &allow).err()
 }
 
 /// The same with an ordinary FTP server.
@@ -61,7 +78,8 @@ fn halt_for_good(base: &Tree, local: &Tree, remote: &Tree, deletions: usize) -> 
         deletions,
         changes: 0,
     };
-    guard(&plan, base, local, remote, Displaced::Gone, &allow).err()
+    let recent = Recent::default();
+    guard(&plan, base, local, remote, Displaced::Gone, &recent, &allow).err()
 }
 
 fn halt(base: &Tree, local: &Tree, remote: &Tree) -> Option<Halt> {
@@ -107,6 +125,23 @@ fn where_nothing_keeps_what_is_deleted_an_emptied_side_is_asked_about_from_one_e
         let folder = Node::Folder(files(1_000_000..1_000_000 + entries), ());
         elsewhere.children.insert("new".into(), folder);
         assert_eq!(halt_for_good(&full, &full, &elsewhere, 0), None, "renamed");
+        // What was never in sync may be as long as what was, but is hardly as old.
+        let mut strays = Tree::default();
+        (0..entries).for_each(|n| {
+            put_at(
+                &mut strays,
+                &format!("stray{n}"),
+                1_000_000 + n,
+                Mtime::from_parts(1, 0),
+            )
+        });
+        assert_eq!(
+            halt_for_good(&full, &full, &strays, 0),
+            Some(Halt::Emptied {
+                direction: Direction::Local,
+                entries
+            })
+        );
         let none = Tree::default();
         assert_eq!(
             halt_for_good(&full, &none, &none, 0),
@@ -179,6 +214,7 @@ fn deletions_are_counted_in_each_direction() {
                 Some(Halt::Deletions {
                     direction: found,
                     deletions,
+                    lately: 0,
                     files,
                     examples,
                 }) => {
@@ -202,6 +238,159 @@ fn deletions_are_counted_in_each_direction() {
     check(1_000, 251, true);
     check(8_000, 1_000, false);
     check(8_000, 1_001, true);
+}
+
+fn paths(count: usize) -> std::collections::BTreeSet<RelPath> {
+    let path = |n| RelPath::parse(&format!("lately{n}")).expect("a good path");
+    (0..count).map(path).collect()
+}
+
+/// What was done lately on one side.
+fn recent(direction: Direction, lately: Lately) -> Recent {
+    let mut recent = Recent::default();
+    match direction {
+        Direction::Local => recent.local = lately,
+        Direction::Remote => recent.remote = lately,
+    }
+    recent
+}
+
+#[test]
+fn what_was_deleted_lately_counts_with_what_is_deleted_now() {
+    let (full, fewer) = (files(0..60), files(0..55));
+    for (local, remote, direction, other) in [
+        (&fewer, &full, Direction::Remote, Direction::Local),
+        (&full, &fewer, Direction::Local, Direction::Remote),
+    ] {
+        let halt = |direction, before, deletions| {
+            let lately = Lately {
+                deleted: paths(before),
+                ..Lately::default()
+            };
+            let allow = Allowances {
+                deletions,
+                changes: 0,
+            };
+            halt_after(&recent(direction, lately), &full, local, remote, allow)
+        };
+        assert_eq!(halt(direction, 19, 0), None);
+        assert!(
+            matches!(
+                halt(direction, 20, 4),
+                Some(Halt::Deletions {
+                    deletions: 5,
+                    lately: 20,
+                    files: 60,
+                    ..
+                })
+            ),
+            "{:?}",
+            halt(direction, 20, 4)
+        );
+        assert_eq!(halt(direction, 20, 5), None, "somebody said yes to five");
+        assert_eq!(halt(other, 1_000, 0), None, "that was the other side");
+        // They were part of more files, then.
+        assert_eq!(halt(direction, 20, 0).is_some(), 25 * 100 > 80 * 25);
+    }
+    // What was tried lately and is tried again is one deletion.
+    let lately = Lately {
+        deleted: ["f00055", "f00056", "f00057", "f00058", "f00059"]
+            .map(|name| RelPath::parse(name).expect("a good path"))
+            .into_iter()
+            .chain(paths(19))
+            .collect(),
+        ..Lately::default()
+    };
+    let before = recent(Direction::Remote, lately);
+    assert_eq!(
+        halt_after(&before, &full, &fewer, &full, Allowances::default()),
+        None
+    );
+    // Nothing goes: nothing is asked.
+    let lately = Lately {
+        deleted: paths(500),
+        changed: paths(500),
+        ..Lately::default()
+    };
+    let before = recent(Direction::Remote, lately);
+    assert_eq!(
+        halt_after(&before, &full, &full, &full, Allowances::default()),
+        None
+    );
+}
+
+#[test]
+fn what_was_replaced_lately_counts_with_what_is_replaced_now() {
+    let before = files(0..150);
+    let after = files((0..150).map(|n| if n == 0 { 1_000_000 } else { n }));
+    for (lately, asked) in [(98, false), (99, true)] {
+        let lately = Lately {
+            changed: paths(lately),
+            ..Lately::default()
+        };
+        let recent = recent(Direction::Remote, lately);
+        let halt = halt_after(&recent, &before, &after, &before, Allowances::default());
+        assert_eq!(
+            matches!(
+                halt,
+                Some(Halt::Changes {
+                    changes: 1,
+                    lately: 99,
+                    ..
+                })
+            ),
+            asked,
+            "{halt:?}"
+        );
+    }
+}
+
+#[test]
+fn a_side_that_is_emptied_slowly_is_asked_about() {
+    let (full, empty) = (files(0..5), Tree::default());
+    for (lately, asked) in [(4, false), (5, true)] {
+        let lately = Lately {
+            deleted: paths(lately),
+            ..Lately::default()
+        };
+        let recent = recent(Direction::Remote, lately);
+        let halt = halt_after(&recent, &full, &empty, &full, Allowances::default());
+        assert_eq!(
+            matches!(halt, Some(Halt::Emptied { entries: 5, .. })),
+            asked
+        );
+    }
+}
+
+/// Programs make files and delete them all day long.
+#[test]
+fn of_what_is_deleted_only_what_was_old_counts_later() {
+    let now = Mtime::from_parts(1_769_860_800, 0);
+    let ago = |seconds: u64| Mtime::from_parts(1_769_860_800 - seconds.cast_signed(), 0);
+    let mut before = files(0..2);
+    put_at(&mut before, "old", 10, ago(LATELY.as_secs()));
+    put_at(&mut before, "young", 11, ago(LATELY.as_secs() - 1));
+    let mut after = files([0, 1_000_000]);
+    put(&mut after, "new", 12);
+    let plan = find_moves(reconcile(&before, &after, &before), &DISKS);
+    let paths = |names: &[&str]| {
+        let path = |name: &&str| RelPath::parse(name).expect("a good path");
+        names.iter().map(path).collect()
+    };
+    let found = counts_later(&plan, now);
+    let expected = Lately {
+        deleted: paths(&["old"]),
+        // "new" is as long as one of the two.
+        lost: paths(&[]),
+        changed: paths(&["f00001"]),
+    };
+    assert_eq!(found.local, Lately::default());
+    assert!(
+        found.remote == expected || found.remote.lost == paths(&["old"]),
+        "{found:?}"
+    );
+    assert_eq!(found.remote.deleted, expected.deleted);
+    assert_eq!(found.remote.changed, expected.changed);
 }
 
 #[test]
@@ -315,6 +504,7 @@ fn a_halt_says_what_would_happen_and_how_to_go_on() {
         Halt::Deletions {
             direction: Direction::Local,
             deletions: 30,
+            lately: 0,
             files: 40,
             examples: vec![path("a"), path("b/c")],
         },
@@ -324,9 +514,22 @@ fn a_halt_says_what_would_happen_and_how_to_go_on() {
         ],
     );
     check(
+        Halt::Deletions {
+            direction: Direction::Local,
+            deletions: 1,
+            lately: 24,
+            files: 40,
+            examples: vec![path("a")],
+        },
+        &[
+            "1 of 40 files would be deleted on this computer (such as 'a'), after 24 others in the last hour.",
+        ],
+    );
+    check(
         Halt::Changes {
             direction: Direction::Remote,
             changes: 101,
+            lately: 0,
             files: 200,
             examples: vec![path("a")],
         },
