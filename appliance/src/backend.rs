@@ -5,6 +5,7 @@
 
 use crate::accounts::Account;
 use crate::download::{get_bytes, get_file, get_version, get_wants, history_bytes, result_bytes};
+use crate::drive::slot::Seen;
 use crate::feeds::{send_events, send_feed, send_tree_at};
 use crate::listing::{Facts, Row, rows};
 use crate::permissions::Permission;
@@ -39,6 +40,11 @@ pub(crate) struct Backend {
 type Answer<T> = std::result::Result<T, Trouble>;
 
 impl Backend {
+    /// The drive, as this session sees it.
+    pub(crate) fn drive(&self) -> Seen<'_> {
+        self.shared.slot.seen(&self.session.drive)
+    }
+
     /// The place of a path, seen from the working directory as far as we know it.
     pub(crate) fn place(&self, path: &str) -> Answer<Place> {
         Ok(Place::resolve(&self.session.cwd(), path)?)
@@ -83,11 +89,11 @@ impl Backend {
 
     /// What stands at a place.
     fn stat(&self, place: &Place) -> Answer<std::result::Result<Stat, StoreError>> {
-        let serving = self.shared.slot.now();
+        let serving = self.drive().now()?;
         Ok(match place {
             Place::Top => serving.files()?.stat(None),
             Place::Entry(path) => serving.files()?.stat(Some(path)),
-            Place::Versions(path) => versions::stat(&self.shared.slot.store()?, path.as_ref()),
+            Place::Versions(path) => versions::stat(&self.drive().store()?, path.as_ref()),
             Place::Special(_) => return Err(Trouble::unavailable("not a folder")),
         })
     }
@@ -99,11 +105,11 @@ impl Backend {
     /// that it is about to make for a failure. A drive that isn't there is an error here as well.
     fn folder(&self, account: &Account, place: &Place) -> Answer<Vec<Row>> {
         account.need(Permission::List)?;
-        let serving = self.shared.slot.now();
+        let serving = self.drive().now()?;
         let listed = match place {
             Place::Top => serving.files()?.list(None),
             Place::Entry(path) => serving.files()?.list(Some(path)),
-            Place::Versions(path) => versions::list(&self.shared.slot.store()?, path.as_ref()),
+            Place::Versions(path) => versions::list(&self.drive().store()?, path.as_ref()),
             Place::Special(_) => return Err(Trouble::unavailable("not a folder")),
         };
         match listed {
@@ -157,28 +163,32 @@ impl Backend {
         match special {
             Special::Info => {
                 let now = SystemTime::now().into();
-                let info = shared
-                    .slot
+                let info = self
+                    .drive()
                     .store()?
                     .info(now, account.permissions.can_write())?;
                 get_bytes(transfer, info.to_string().as_bytes(), position, output).await
             }
             Special::History(path) => {
-                let history = shared.slot.store()?.history(path)?;
+                let history = self.drive().store()?.history(path)?;
                 get_bytes(transfer, &history_bytes(history), position, output).await
             }
-            Special::At(time) => send_tree_at(shared, transfer, *time, output).await,
-            Special::Tree => Ok(send_feed(shared, transfer, None, true, output).await?.1),
+            Special::At(time) => send_tree_at((shared, session), transfer, *time, output).await,
+            Special::Tree => Ok(send_feed((shared, session), transfer, None, true, output)
+                .await?
+                .1),
             Special::Changes(cursor) => {
-                Ok(send_feed(shared, transfer, Some(*cursor), true, output)
-                    .await?
-                    .1)
+                Ok(
+                    send_feed((shared, session), transfer, Some(*cursor), true, output)
+                        .await?
+                        .1,
+                )
             }
             Special::Events(cursor) => {
                 send_events(shared, session, transfer, *cursor, output).await
             }
             Special::Result(id) => {
-                let outcomes = shared.slot.store()?.outcome(*id)?;
+                let outcomes = self.drive().store()?.outcome(*id)?;
                 let outcomes = outcomes.ok_or_else(|| Trouble::unavailable("no such commit"))?;
                 get_bytes(transfer, &result_bytes(outcomes), position, output).await
             }
@@ -192,11 +202,11 @@ impl Backend {
                 let digests = session
                     .holds(*id)
                     .ok_or_else(|| Trouble::unavailable("no such list"))?;
-                let held = shared.slot.store()?.holds(&digests)?.to_string();
+                let held = self.drive().store()?.holds(&digests)?.to_string();
                 get_bytes(transfer, held.as_bytes(), position, output).await
             }
             Special::Damaged => {
-                let list = damage::print(&shared.slot.store()?.damages()?);
+                let list = damage::print(&self.drive().store()?.damages()?);
                 get_bytes(transfer, list.as_bytes(), position, output).await
             }
             Special::Commit(_) => Err(Trouble::unavailable("a commit can't be retrieved")),
@@ -408,8 +418,7 @@ impl StorageBackend<Account> for Backend {
         user.need(Permission::Delete)?;
         let path = self.entry_of(path)?;
         let version = self
-            .shared
-            .slot
+            .drive()
             .store()?
             .delete_file(&path, &user.by)
             .map_err(Trouble::from)?;
@@ -420,8 +429,7 @@ impl StorageBackend<Account> for Backend {
     async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &Account, path: P) -> Result<()> {
         user.need(Permission::MakeFolder)?;
         let path = self.entry_of(path)?;
-        self.shared
-            .slot
+        self.drive()
             .store()?
             .make_folder(&path, &user.by)
             .map_err(Trouble::from)?;
@@ -437,8 +445,7 @@ impl StorageBackend<Account> for Backend {
         user.need(Permission::Rename)?;
         let (from, to) = (self.entry_of(from)?, self.entry_of(to)?);
         let version = self
-            .shared
-            .slot
+            .drive()
             .store()?
             .rename(&from, &to, &user.by)
             .map_err(Trouble::from)?;
@@ -449,8 +456,7 @@ impl StorageBackend<Account> for Backend {
     async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &Account, path: P) -> Result<()> {
         user.need(Permission::Delete)?;
         let path = self.entry_of(path)?;
-        self.shared
-            .slot
+        self.drive()
             .store()?
             .delete_folder(&path, &user.by)
             .map_err(Trouble::from)?;

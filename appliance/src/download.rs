@@ -23,7 +23,12 @@ pub(crate) async fn get_file<W: AsyncWrite + Unpin + ?Sized>(
     (path, position): (&RelPath, u64),
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let file = shared.slot.now().files()?.read(path)?;
+    let file = shared
+        .slot
+        .seen(&session.drive)
+        .now()?
+        .files()?
+        .read(path)?;
     send_from(session, transfer, file, (path, position), output).await
 }
 
@@ -35,7 +40,7 @@ pub(crate) async fn get_version<W: AsyncWrite + Unpin + ?Sized>(
     (path, position): (&RelPath, u64),
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let store = shared.slot.store()?;
+    let store = shared.slot.seen(&session.drive).store()?;
     let file = match versions::find(&store, Some(path))? {
         versions::Found::File(file) => store.read_kept(&file)?,
         versions::Found::Folder => return Err(StoreError::NotAFile(path.clone()).into()),
@@ -98,7 +103,7 @@ pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
     wants: &[Want],
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let store = shared.slot.store()?;
+    let store = shared.slot.seen(&session.drive).store()?;
     let mut buffer = session.buffer();
     // Room for one piece behind what is short of a piece.
     let mut out = Vec::with_capacity(2 * buffer.len() + 64);

@@ -18,7 +18,7 @@ const BATCH_BYTES: usize = 64 << 10;
 /// Sends the tree (`None`) or what changed since a cursor, up to the mark; returns the mark's cursor
 /// and the bytes.
 pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
-    shared: &Arc<Shared>,
+    (shared, session): (&Arc<Shared>, &Session),
     transfer: &Transfer,
     since: Option<Cursor>,
     with_head: bool,
@@ -30,30 +30,32 @@ pub(crate) async fn send_feed<W: AsyncWrite + Unpin + ?Sized>(
             frame => batch.add(&frame),
         })
     };
-    send_made(shared, transfer, make, output).await
+    send_made((shared, session), transfer, make, output).await
 }
 
 /// Sends the tree as it was; returns the bytes.
 pub(crate) async fn send_tree_at<W: AsyncWrite + Unpin + ?Sized>(
-    shared: &Arc<Shared>,
+    (shared, session): (&Arc<Shared>, &Session),
     transfer: &Transfer,
     at: Mtime,
     output: &mut W,
 ) -> Result<u64, Trouble> {
     let make =
         move |store: &Store, batch: &mut Batch| store.tree_at(at, &mut |frame| batch.add(&frame));
-    Ok(send_made(shared, transfer, make, output).await?.1)
+    Ok(send_made((shared, session), transfer, make, output)
+        .await?
+        .1)
 }
 
 /// Sends what the store makes on a thread of its own; returns what that came to, and the bytes.
 async fn send_made<T: Send + 'static, W: AsyncWrite + Unpin + ?Sized>(
-    shared: &Arc<Shared>,
+    (shared, session): (&Arc<Shared>, &Session),
     transfer: &Transfer,
     make: impl FnOnce(&Store, &mut Batch) -> Result<T, FeedError> + Send + 'static,
     output: &mut W,
 ) -> Result<(T, u64), Trouble> {
     let (to_socket, mut from_store) = channel::<Vec<u8>>();
-    let store = shared.slot.store()?;
+    let store = shared.slot.seen(&session.drive).store()?;
     let making = shared.main.spawn_blocking(move || {
         let mut batch = Batch {
             bytes: Vec::new(),
@@ -91,13 +93,14 @@ pub(crate) async fn send_events<W: AsyncWrite + Unpin + ?Sized>(
     since: Cursor,
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    let mut changes = shared.slot.changes()?;
+    let mut changes = shared.slot.seen(&session.drive).changes()?;
     let (mut at, mut bytes, mut with_head) = (since, 0, true);
     transfer.stands();
     loop {
         // Seen before the store is read: what happens meanwhile wakes us again.
         changes.borrow_and_update();
-        let (mark, sent) = send_feed(shared, transfer, Some(at), with_head, output).await?;
+        let (mark, sent) =
+            send_feed((shared, session), transfer, Some(at), with_head, output).await?;
         (at, bytes, with_head) = (mark, bytes + sent, false);
         loop {
             tokio::select! {

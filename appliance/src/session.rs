@@ -5,6 +5,7 @@
 
 use crate::accounts::Account;
 use crate::datachan::{DataChannel, Refused};
+use crate::drive::slot::Bound;
 use crate::pairing::{Attempt, Pairing};
 use crate::reply::Trouble;
 use nix::sys::socket::getsockopt;
@@ -76,6 +77,8 @@ pub(crate) struct Session {
     tls_required: bool,
     idle_timeout: Duration,
     control: TcpStream,
+    /// The drive that it belongs to.
+    pub(crate) drive: Bound,
     phase: watch::Sender<Phase>,
     state: Mutex<State>,
 }
@@ -116,6 +119,7 @@ impl Session {
             tls_required,
             idle_timeout,
             control,
+            drive: Bound::default(),
             phase: watch::Sender::new(Phase::Open),
             state: Mutex::new(State {
                 account: None,

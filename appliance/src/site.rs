@@ -88,26 +88,24 @@ async fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
         Rbx::Unpair => unpair(backend, account),
         Rbx::Clock => {
             account.need(Permission::List)?;
-            Ok(okay(backend.shared.slot.store()?.clock()?.to_string()))
+            Ok(okay(backend.drive().store()?.clock()?.to_string()))
         }
         Rbx::Result(id) => {
             account.need(Permission::List)?;
-            match backend.shared.slot.store()?.summary(id)? {
+            match backend.drive().store()?.summary(id)? {
                 Some(summary) => Ok(okay(summary.to_string())),
                 None => Err(Trouble::unavailable("no such commit")),
             }
         }
         Rbx::Knows(cursor) => {
             account.need(Permission::List)?;
-            let known = backend.shared.slot.store()?.knows(cursor)?;
+            let known = backend.drive().store()?.knows(cursor)?;
             let known = if known { KNOWN } else { UNKNOWN };
             Ok(okay(known.to_owned()))
         }
         Rbx::Holds(digests) => {
             account.need(Permission::List)?;
-            Ok(okay(
-                backend.shared.slot.store()?.holds(&digests)?.to_string(),
-            ))
+            Ok(okay(backend.drive().store()?.holds(&digests)?.to_string()))
         }
     }
 }
@@ -153,8 +151,7 @@ fn hash(backend: &Backend, account: &Account, arguments: &str) -> Answer {
         return Ok(syntax("HASH <path>"));
     }
     let digest = backend
-        .shared
-        .slot
+        .drive()
         .store()?
         .digest(&backend.entry(arguments)?)?;
     Ok(Reply::new_with_string(
@@ -172,8 +169,7 @@ fn utime(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     };
     let path = backend.entry(path)?;
     backend
-        .shared
-        .slot
+        .drive()
         .store()?
         .set_mtime(&path, mtime, &account.by)?;
     Ok(okay("time set".into()))
@@ -202,8 +198,7 @@ fn chmod(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     };
     let path = backend.entry(path)?;
     backend
-        .shared
-        .slot
+        .drive()
         .store()?
         .set_executable(&path, executable, &account.by)?;
     Ok(okay("mode set".into()))

@@ -31,7 +31,7 @@ pub(crate) async fn put_file<R: AsyncRead + Unpin>(
     mut input: R,
 ) -> Result<u64, Trouble> {
     // The same from the first byte to the last, whatever is plugged in meanwhile.
-    let store = shared.slot.store()?;
+    let store = shared.slot.seen(&session.drive).store()?;
     let mut first = session.buffer();
     let len = fill(transfer, &mut input, &mut first).await?;
     let (staged, bytes) = if len < first.len() {
@@ -127,7 +127,7 @@ pub(crate) async fn put_commit<R: AsyncRead + Unpin>(
     account: &Account,
     mut input: R,
 ) -> Result<u64, Trouble> {
-    let store = shared.slot.store()?;
+    let store = shared.slot.seen(&session.drive).store()?;
     let mut first = session.buffer();
     let size_bytes = first.len();
     let len = fill(transfer, &mut input, &mut first).await?;

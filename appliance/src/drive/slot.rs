@@ -6,7 +6,7 @@ use crate::reply::Trouble;
 use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Cursor, RelPath};
 use raspbox_store::{Listed, Rescue, Stat, Store, StoreError};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::watch;
 
 /// The drive as sessions see it: one moment it is there, the next it isn't.
@@ -14,7 +14,19 @@ use tokio::sync::watch;
 /// Whoever does one thing takes what is there once, and keeps it to the end of that; a drive that goes
 /// away meanwhile fails every call on it.
 #[derive(Debug)]
-pub(crate) struct Slot(RwLock<Arc<Serving>>);
+pub(crate) struct Slot(RwLock<(u64, Arc<Serving>)>);
+
+/// Which drive a session has: the first that it did something with. It never gets another one, even where
+/// it hangs while its drive is pulled and another is plugged in, and nobody could close it in time.
+#[derive(Debug, Default)]
+pub(crate) struct Bound(OnceLock<u64>);
+
+/// The slot as one session sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    slot: &'a Slot,
+    bound: &'a Bound,
+}
 
 /// What is served.
 #[derive(Debug)]
@@ -64,31 +76,17 @@ pub(crate) enum Files<'a> {
 impl Slot {
     /// Nothing yet.
     pub(crate) fn empty(why: Nothing) -> Slot {
-        Slot(RwLock::new(Arc::new(Serving::Nothing(why))))
+        Slot(RwLock::new((0, Arc::new(Serving::Nothing(why)))))
     }
 
-    /// What there is now.
+    /// What there is now, whoever asks.
     pub(crate) fn now(&self) -> Arc<Serving> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        self.numbered().1
     }
 
-    /// The store, where everything is served.
-    ///
-    /// # Errors
-    /// 450 otherwise: whoever asks should ask again later, and believe nothing until then.
-    pub(crate) fn store(&self) -> Result<Store, Trouble> {
-        match &*self.now() {
-            Serving::All { store, .. } => Ok(store.clone()),
-            other => Err(Trouble::not_now(other.to_string())),
-        }
-    }
-
-    /// How its journal moves.
-    pub(crate) fn changes(&self) -> Result<watch::Receiver<Cursor>, Trouble> {
-        match &*self.now() {
-            Serving::All { changes, .. } => Ok(changes.clone()),
-            other => Err(Trouble::not_now(other.to_string())),
-        }
+    /// The same for a session.
+    pub(crate) fn seen<'a>(&'a self, bound: &'a Bound) -> Seen<'a> {
+        Seen { slot: self, bound }
     }
 
     /// Which drive it is.
@@ -101,7 +99,54 @@ impl Slot {
 
     /// From now on this is served; what was before ends with those who have it.
     pub(crate) fn serve(&self, now: Serving) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+        let mut slot = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *slot = (slot.0 + 1, Arc::new(now));
+    }
+
+    /// What there is now, and how often there was something else before.
+    fn numbered(&self) -> (u64, Arc<Serving>) {
+        let slot = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (slot.0, Arc::clone(&slot.1))
+    }
+}
+
+impl Seen<'_> {
+    /// What there is now.
+    ///
+    /// # Errors
+    /// 450 where it isn't the drive that the session has.
+    pub(crate) fn now(self) -> Result<Arc<Serving>, Trouble> {
+        let (number, serving) = self.slot.numbered();
+        match &*serving {
+            Serving::Nothing(_) => Ok(serving),
+            Serving::Rescue { .. } | Serving::All { .. }
+                if *self.bound.0.get_or_init(|| number) == number =>
+            {
+                Ok(serving)
+            }
+            Serving::Rescue { .. } | Serving::All { .. } => {
+                Err(Trouble::not_now("another drive is there now; log in again"))
+            }
+        }
+    }
+
+    /// The store, where everything is served.
+    ///
+    /// # Errors
+    /// 450 otherwise: whoever asks should ask again later, and believe nothing until then.
+    pub(crate) fn store(self) -> Result<Store, Trouble> {
+        match &*self.now()? {
+            Serving::All { store, .. } => Ok(store.clone()),
+            other => Err(Trouble::not_now(other.to_string())),
+        }
+    }
+
+    /// How its journal moves.
+    pub(crate) fn changes(self) -> Result<watch::Receiver<Cursor>, Trouble> {
+        match &*self.now()? {
+            Serving::All { changes, .. } => Ok(changes.clone()),
+            other => Err(Trouble::not_now(other.to_string())),
+        }
     }
 }
 
@@ -161,5 +206,42 @@ impl std::fmt::Display for Nothing {
             Nothing::Leaving => f.write_str("the drive is being removed"),
             Nothing::Unusable(why) => write!(f, "the drive can't be used: {why}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bound, Nothing, Serving, Slot};
+    use raspbox_store::Rescue;
+
+    fn drive(folder: &tempfile::TempDir) -> Serving {
+        Serving::Rescue {
+            files: Rescue::open(folder.path()).unwrap(),
+            why: "it is a test".into(),
+        }
+    }
+
+    #[test]
+    fn a_session_has_one_drive_and_never_another() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let slot = Slot::empty(Nothing::NoDrive);
+        let (early, late) = (Bound::default(), Bound::default());
+        let has = |bound| slot.seen(bound).now().is_ok_and(|now| now.files().is_ok());
+        assert!(!has(&early), "there is none yet");
+        slot.serve(drive(&one));
+        assert!(has(&early), "the first that is there is its drive");
+        slot.serve(Serving::Nothing(Nothing::NoDrive));
+        assert!(!has(&early));
+        slot.serve(drive(&other));
+        assert!(!has(&early), "it hung, and has not seen that it is another");
+        assert!(slot.seen(&early).store().is_err());
+        assert!(slot.seen(&early).changes().is_err());
+        assert!(has(&late), "who comes now has this one");
+        slot.serve(drive(&one));
+        assert!(
+            !has(&early),
+            "the same stick, plugged in again, may be another by now"
+        );
+        assert!(!has(&late));
     }
 }
