@@ -55,6 +55,8 @@ pub struct Traits {
     pub tick_ns: i64,
     /// Whether `a` and `A` are two names.
     pub case_sensitive: bool,
+    /// Whether `é` and `É` are two names where `a` and `A` are one, as on FAT mounted by Linux.
+    pub minds_accents: bool,
     /// Whether it keeps names decomposed (NFD), and finds them by either form.
     pub decomposes: bool,
     /// Which names it takes.
@@ -365,6 +367,7 @@ impl Traits {
             granularity_ns: 1,
             tick_ns: 4_000_000,
             case_sensitive: true,
+            minds_accents: false,
             decomposes: false,
             names: Allowed::Any,
             symlinks: true,
@@ -383,6 +386,7 @@ impl Traits {
             magic: 0x4d44,
             granularity_ns: 2_000_000_000,
             case_sensitive: false,
+            minds_accents: true,
             names: Allowed::Fat,
             symlinks: false,
             modes: false,
@@ -399,6 +403,7 @@ impl Traits {
         Traits {
             magic: 0x2011_bab0,
             granularity_ns: 10_000_000,
+            minds_accents: false,
             ..Traits::fat()
         }
     }

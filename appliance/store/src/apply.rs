@@ -180,10 +180,6 @@ impl Inner {
         let mut folders = Folders::new(self);
         for (n, change) in changes.iter().enumerate() {
             for path in change.paths() {
-                if matches!(change, Change::Move { from, to, .. } if to == path && self.is_respelling(from, to))
-                {
-                    continue;
-                }
                 match folders.refresh(&tx, path) {
                     Ok(()) => {}
                     Err(error @ (StoreError::NotNow(_) | StoreError::Journal(_))) => {
@@ -248,6 +244,12 @@ impl Inner {
                     new: None,
                 })
             }
+            Change::Move { from, to, .. } if self.is_respelling(from, to) => Some(Intent {
+                staged: random_name(),
+                path: to.clone(),
+                source: None,
+                new: None,
+            }),
             Change::Move { from, expected, to } if *expected == Expected::Any && stands(to)? => {
                 Some(Intent {
                     staged: random_name(),

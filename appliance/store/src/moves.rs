@@ -1,7 +1,7 @@
 //! Moving a file, a symlink or a folder, to a free name or over a file.
 
 use crate::apply::{Batch, Stop};
-use crate::beneath::{Folder, Onto};
+use crate::beneath::{Folder, Look, Onto};
 use crate::change::{Expected, check_expected};
 use crate::error::StoreError;
 use crate::history::{self, End};
@@ -39,6 +39,9 @@ impl Batch<'_> {
         let from_folder = self.folders.parent(from)?;
         let to_folder = self.folders.parent(to)?;
         match (&standing, expected, aside) {
+            (None, _, Some(aside)) if self.is_one_entry(&from_folder, from, to)? => {
+                self.respell(from, &from_folder, &row, to, aside)?;
+            }
             (None, _, _) => self.move_to_free(from, &from_folder, &row, to, &to_folder)?,
             (Some(there), Expected::Any, Some(_))
                 if there.is_missing() && row.entry != Entry::Folder =>
@@ -87,17 +90,45 @@ impl Batch<'_> {
         to_folder: &Folder,
     ) -> Result<(), Stop> {
         self.store.step();
-        if self.store.is_respelling(from, to) {
-            // The filesystem sees one name in both; nothing else can stand there.
-            let result = from_folder.rename(from.name(), to_folder, to.name(), Onto::Anything);
-            return result.map_err(|e| refused(from, e));
-        }
         self.take_name(from_folder, from.name(), to_folder, to)?;
         let look = self.stands(to_folder, to)?;
         if !self.is_as_known(from, row, &look)? {
             let back = to_folder.rename(to.name(), from_folder, from.name(), Onto::Nothing);
             back.map_err(|e| broken(from, e))?;
             return Err(StoreError::Changed(from.clone()).into());
+        }
+        Ok(())
+    }
+
+    /// Whether two names in a folder are one entry to the filesystem. Not where it minds the case of
+    /// accented letters only, as Linux's FAT does: then they are two, and one may be nobody's we know.
+    fn is_one_entry(&self, folder: &Folder, from: &RelPath, to: &RelPath) -> Result<bool, Stop> {
+        if !self.store.is_respelling(from, to) {
+            return Ok(false);
+        }
+        let look = |path: &RelPath| folder.look(path.name()).map_err(|e| refused(path, e));
+        let inode = |look: Look| look.print.inode;
+        let (old, new) = (look(from)?, look(to)?);
+        Ok(new.is_some() && old.map(inode) == new.map(inode))
+    }
+
+    /// Gives an entry another spelling of its name, by way of its intent's staged name: to Linux a rename
+    /// between two names of one entry is done already; it does nothing, and says that it worked.
+    fn respell(
+        &self,
+        from: &RelPath,
+        folder: &Folder,
+        row: &Row,
+        to: &RelPath,
+        aside: &str,
+    ) -> Result<(), Stop> {
+        self.take_away(from, folder, aside, row)?;
+        self.store.step();
+        let staging = &self.store.own.staging;
+        if let Err(error) = staging.rename(aside, folder, to.name(), Onto::Nothing) {
+            let back = staging.rename(aside, folder, from.name(), Onto::Nothing);
+            back.map_err(|e| broken(from, e))?;
+            return Err(refused(to, error));
         }
         Ok(())
     }

@@ -133,6 +133,17 @@ fn files(disk: &Disk) -> Files {
         .collect()
 }
 
+/// The same where there are folders.
+fn files_below(disk: &Disk) -> Files {
+    let tree = disk.user().tree("").into_iter();
+    let users = tree.filter(|(path, _)| !path.starts_with(".raspbox"));
+    let files = users.filter_map(|(path, node)| match node {
+        Node::File { content, .. } => Some((path, String::from_utf8(content).expect("text"))),
+        Node::Folder | Node::Symlink(_) => None,
+    });
+    files.collect()
+}
+
 /// Makes the changes until one fails. Returns how many were acknowledged.
 fn work(faults: &Faults) -> usize {
     let Some(store) = open(faults) else { return 0 };
@@ -286,6 +297,89 @@ fn what_is_found_done_is_durable_before_it_is_acknowledged() {
             drop(store);
             disk.crash(Unsynced::Dropped);
             assert_eq!(files(&disk), before, "{count} files");
+        }
+    }
+}
+
+/// To Linux a rename between two spellings of one entry is done already, so it goes by way of another name;
+/// the power is cut at each step of that.
+#[test]
+fn a_name_gets_another_case_where_both_are_one() {
+    for (traits, from, to) in [
+        (Traits::fat(), "a", "A"),
+        (Traits::exfat(), "é", "É"),
+        (Traits::apfs(), "é", "É"),
+    ] {
+        for folder in [false, true] {
+            let inside = |at: &str| if folder { format!("{at}/f") } else { at.into() };
+            for step in 0.. {
+                let computer = Computer::new(NOON, 1);
+                let _entered = enter(&computer);
+                let disk = Disk::new(traits);
+                disk.mount(Path::new(AT));
+                let by = By("ann".into());
+                let store = open(&Faults::default()).expect("opens");
+                if folder {
+                    store.make_folder(&path(from), &by).expect("made");
+                }
+                let mut staged = store.stage().expect("staged");
+                staged.write_all(b"mine").expect("written");
+                store.put(staged, &path(&inside(from)), &by).expect("put");
+                disk.fail(disk.steps() + step, Fault::Die);
+                let moved = store.rename(&path(from), &path(to), &by).is_ok();
+                let whole = !disk.is_dead();
+                drop(store);
+                disk.crash(match step % 3 {
+                    0 => Unsynced::Dropped,
+                    1 => Unsynced::Kept,
+                    _ => Unsynced::Random(step),
+                });
+                disk.forgive();
+                drop(open(&Faults::default()).expect("opens"));
+                let expected = |at| Files::from([(inside(at), "mine".into())]);
+                let found = files_below(&disk);
+                let good = found == expected(to) || (!moved && found == expected(from));
+                assert!(good, "{from}, folder: {folder}, step {step}: {found:?}");
+                if whole {
+                    assert!(moved);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Linux's FAT minds the case of accented letters, and somebody has put a file there: a client of ours is
+/// refused, for any other it becomes a version.
+#[test]
+fn what_differs_in_the_case_of_an_accent_is_not_lost() {
+    for ours in [true, false] {
+        let computer = Computer::new(NOON, 1);
+        let _entered = enter(&computer);
+        let disk = Disk::new(Traits::fat());
+        disk.mount(Path::new(AT));
+        let store = open(&Faults::default()).expect("opens");
+        let by = By("ann".into());
+        let mut staged = store.stage().expect("staged");
+        staged.write_all(b"mine").expect("written");
+        let version = store.put(staged, &path("é"), &by).expect("put");
+        disk.user().write("É", b"somebody's").expect("written");
+        if ours {
+            let op = Op::Move {
+                from: path("é"),
+                expect: version,
+                to: path("É"),
+            };
+            assert!(commit(&store, "move", &[CommitFrame::Op(op)]).is_err());
+            let both = [("é", "mine"), ("É", "somebody's")];
+            let both = both.map(|(name, content)| (name.to_owned(), content.to_owned()));
+            assert_eq!(files(&disk), Files::from(both));
+        } else {
+            store.rename(&path("é"), &path("É"), &by).expect("renamed");
+            assert_eq!(files(&disk), Files::from([("É".into(), "mine".into())]));
+            let digest = Digest::of(b"somebody's").to_string();
+            let kept = format!(".raspbox/versions/{}/{digest}", &digest[..2]);
+            assert_eq!(disk.user().read(&kept).expect("kept"), b"somebody's");
         }
     }
 }

@@ -43,6 +43,9 @@ impl Traits {
         if self.case_sensitive {
             return name;
         }
+        if self.minds_accents {
+            return Cow::Owned(name.to_ascii_lowercase());
+        }
         Cow::Owned(match str::from_utf8(&name) {
             Ok(text) => text.to_lowercase().into_bytes(),
             Err(_) => name.to_ascii_lowercase(),
