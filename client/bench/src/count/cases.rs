@@ -6,7 +6,7 @@
 //! small part of it.
 
 use anyhow::Context;
-use raspbox_core::guard::{Allowances, Displaced, guard};
+use raspbox_core::guard::{Allowances, Displaced, Recent, guard};
 use raspbox_core::names::{Accents, Disk, Disks, check_plan};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
@@ -172,7 +172,15 @@ fn decide(
         deletions: usize::MAX,
         changes: usize::MAX,
     };
-    guard(&plan, baseline, local, remote, Displaced::Kept, &allow)?;
+    guard(
+        &plan,
+        baseline,
+        local,
+        remote,
+        Displaced::Kept,
+        &Recent::default(),
+        &allow,
+    )?;
     Ok(plan.push.len() + plan.pull.len())
 }
 
