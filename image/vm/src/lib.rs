@@ -32,13 +32,18 @@
 //! A [`Stick`] is a pendrive as an image file: made, looked into, checked and broken on this computer,
 //! without mounting.
 //!
+//! An [`Appliance`] is a machine with our package in it, set up and booted as by its owner; [`Ftp`] is the
+//! plainest program that somebody could use it with.
+//!
 //! What isn't modelled: a drive that loses its cache when the power goes (what the machine's kernel
 //! has written to the drive is there, flushed or not), and the hardware of a Raspberry Pi.
 
+mod appliance;
 mod begun;
 mod cache;
 mod card;
 mod cpio;
+mod ftp;
 mod image;
 mod kernel;
 mod machine;
@@ -53,6 +58,8 @@ mod stick;
 mod tool;
 mod wait;
 
+pub use appliance::{Appliance, OWNERS_FILE};
+pub use ftp::{Ftp, Reply, Upload};
 pub use image::Image;
 pub use machine::{Machine, Traffic};
 pub use package::Package;

@@ -10,7 +10,7 @@ use crate::wait::wait_until;
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,9 +27,9 @@ pub struct Machine {
     running: Mutex<Option<Running>>,
     shell: Mutex<Option<Shell>>,
     /// Plugged in, by port. They stay there when the power goes.
-    sticks: Mutex<BTreeMap<u8, PathBuf>>,
-    /// Forwarded, by the guest's port.
-    forwards: Mutex<BTreeMap<u16, u16>>,
+    sticks: Mutex<BTreeMap<u8, Plugged>>,
+    /// Forwarded: the port here, and which one of the guest at which address.
+    forwards: Mutex<BTreeMap<u16, (Option<Ipv4Addr>, u16)>>,
     card: PathBuf,
     kernel: Kernel,
     dir: TempDir,
@@ -39,6 +39,14 @@ pub struct Machine {
 struct Running {
     qemu: Qemu,
     qmp: Qmp,
+}
+
+/// A stick in a port.
+#[derive(Debug)]
+struct Plugged {
+    image: PathBuf,
+    /// Of 512 bytes, from the start of the image; it can't be read.
+    bad_sector: Option<u64>,
 }
 
 /// What went from and to a drive since QEMU was started.
@@ -166,13 +174,30 @@ impl Machine {
     /// # Errors
     /// Where the port isn't free, or the power is off.
     pub fn plug(&self, stick: &Stick, port: u8) -> anyhow::Result<()> {
+        self.plug_in(stick, port, None)
+    }
+
+    /// The same with a stick that fails where this sector is read, as it is counted by
+    /// [`Stick::sector_of`].
+    ///
+    /// # Errors
+    /// Where the port isn't free, or the power is off.
+    pub fn plug_failing(&self, stick: &Stick, port: u8, bad_sector: u64) -> anyhow::Result<()> {
+        self.plug_in(stick, port, Some(bad_sector))
+    }
+
+    fn plug_in(&self, stick: &Stick, port: u8, bad_sector: Option<u64>) -> anyhow::Result<()> {
         let mut sticks = lock(&self.sticks);
         ensure!(
             !sticks.contains_key(&port),
             "there is a stick in port {port}"
         );
-        self.with(|running| attach(&mut running.qmp, port, stick.image()))?;
-        sticks.insert(port, stick.image().to_owned());
+        let plugged = Plugged {
+            image: stick.image().to_owned(),
+            bad_sector,
+        };
+        self.with(|running| attach(&mut running.qmp, port, &plugged))?;
+        sticks.insert(port, plugged);
         Ok(())
     }
 
@@ -248,8 +273,28 @@ impl Machine {
     /// Where the port is taken, or the power is off.
     pub fn host_forward(&self, port: u16) -> anyhow::Result<SocketAddrV4> {
         let here = if port < 1024 { port + 10_000 } else { port };
-        self.with(|running| forward(&mut running.qmp, self.address(), here, port))?;
-        lock(&self.forwards).insert(port, here);
+        self.forward_from(here, port, None)
+    }
+
+    /// The same at one of the machine's addresses, where it has others than the one that DHCP gave it; on any
+    /// port here.
+    ///
+    /// # Errors
+    /// Where the power is off.
+    pub fn host_forward_to(&self, address: Ipv4Addr, port: u16) -> anyhow::Result<SocketAddrV4> {
+        // Free now, and nobody else looks for one at this address.
+        let here = TcpListener::bind((self.address(), 0))?.local_addr()?.port();
+        self.forward_from(here, port, Some(address))
+    }
+
+    fn forward_from(
+        &self,
+        here: u16,
+        port: u16,
+        to: Option<Ipv4Addr>,
+    ) -> anyhow::Result<SocketAddrV4> {
+        self.with(|running| forward(&mut running.qmp, self.address(), here, (to, port)))?;
+        lock(&self.forwards).insert(here, (to, port));
         Ok(SocketAddrV4::new(self.address(), here))
     }
 
@@ -306,6 +351,14 @@ impl Machine {
                 .execute("set_link", json!({ "name": "ethernet", "up": is_in }))
         })?;
         Ok(())
+    }
+
+    /// The process that it is.
+    ///
+    /// # Errors
+    /// Where the power is off.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        self.with(|running| Ok(running.qemu.pid()))
     }
 
     /// Seconds of processor time that its QEMU has used since the power is on.
@@ -394,11 +447,11 @@ impl Machine {
     fn boot(&self) -> anyhow::Result<()> {
         let (qemu, mut lines) =
             Qemu::start(self.dir.path(), &self.card, &self.kernel, Start::Cold)?;
-        for (port, image) in &*lock(&self.sticks) {
-            attach(&mut lines.qmp, *port, image)?;
+        for (port, plugged) in &*lock(&self.sticks) {
+            attach(&mut lines.qmp, *port, plugged)?;
         }
-        for (port, here) in &*lock(&self.forwards) {
-            forward(&mut lines.qmp, self.address(), *here, *port)?;
+        for (here, to) in &*lock(&self.forwards) {
+            forward(&mut lines.qmp, self.address(), *here, *to)?;
         }
         lines.qmp.execute("cont", json!({}))?;
         let shell = Shell::begin(&mut lines.console, lines.shell, BOOT_DEADLINE)
@@ -440,9 +493,20 @@ impl Machine {
     }
 }
 
-fn attach(qmp: &mut Qmp, port: u8, image: &Path) -> anyhow::Result<()> {
+fn attach(qmp: &mut Qmp, port: u8, plugged: &Plugged) -> anyhow::Result<()> {
     let node = format!("stick-{port}");
-    qmp.execute("blockdev-add", json!({ "node-name": node, "driver": "raw", "file": { "driver": "file", "filename": crate::tool::text(image)? } }))?;
+    let file = json!({ "driver": "file", "filename": crate::tool::text(&plugged.image)? });
+    let file = match plugged.bad_sector {
+        None => file,
+        // 5 is EIO.
+        Some(sector) => json!({ "driver": "blkdebug", "image": file, "inject-error": [
+            { "event": "none", "iotype": "read", "errno": 5, "sector": sector }
+        ] }),
+    };
+    qmp.execute(
+        "blockdev-add",
+        json!({ "node-name": node, "driver": "raw", "file": file }),
+    )?;
     let device = json!({ "driver": "usb-storage", "id": format!("usb-{port}"), "drive": node, "bus": "usb.0", "port": port.to_string(), "removable": true });
     if let Err(error) = qmp.execute("device_add", device) {
         qmp.execute("blockdev-del", json!({ "node-name": node }))?;
@@ -451,8 +515,16 @@ fn attach(qmp: &mut Qmp, port: u8, image: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn forward(qmp: &mut Qmp, address: Ipv4Addr, here: u16, port: u16) -> anyhow::Result<()> {
-    let said = qmp.monitor(&format!("hostfwd_add network tcp:{address}:{here}-:{port}"))?;
+fn forward(
+    qmp: &mut Qmp,
+    address: Ipv4Addr,
+    here: u16,
+    (to, port): (Option<Ipv4Addr>, u16),
+) -> anyhow::Result<()> {
+    let to = to.map(|to| to.to_string()).unwrap_or_default();
+    let said = qmp.monitor(&format!(
+        "hostfwd_add network tcp:{address}:{here}-{to}:{port}"
+    ))?;
     ensure!(said.trim().is_empty(), "cannot forward port {port}: {said}");
     Ok(())
 }

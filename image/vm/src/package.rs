@@ -1,10 +1,14 @@
 //! The project's own Debian packages, as `image/package/build` makes them.
 
+use crate::machine::Machine;
 use crate::tool::{run, text, tool};
 use anyhow::{Context, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// How it is compiled: see the workspace's `Cargo.toml`.
+const PROFILE: &str = "machine";
 
 /// A package for the machine's architecture.
 #[derive(Debug, Clone)]
@@ -27,6 +31,7 @@ impl Package {
         let mut build = Command::new(workspace.join("image/package/build"));
         build
             .arg(format!("--only={name}"))
+            .arg(format!("--profile={PROFILE}"))
             .arg("arm64")
             .stdin(Stdio::null());
         // What it says is seen: it takes long, and a compiler's error is long. It says where the package is.
@@ -70,6 +75,17 @@ impl Package {
         let file = dir.path().join("package.deb");
         run(tool("dpkg-deb").args(["--root-owner-group", "--build", text(&tree)?, text(&file)?]))?;
         Package::read(file)
+    }
+
+    /// Has dpkg itself install it, or upgrade to it.
+    ///
+    /// # Errors
+    /// Where it doesn't, with what it said.
+    pub fn install(&self, machine: &Machine) -> anyhow::Result<()> {
+        machine.write("/run/package.deb", &self.bytes)?;
+        machine
+            .ok("DEBIAN_FRONTEND=noninteractive dpkg -i /run/package.deb && rm /run/package.deb")
+            .map(drop)
     }
 
     /// The file itself.

@@ -107,13 +107,15 @@ impl Qemu {
         })
     }
 
+    /// Its process. (setpriv has become it.)
+    pub(crate) fn pid(&self) -> u32 {
+        let child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.id()
+    }
+
     /// Seconds of processor time that it has used.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
-        let pid = self
-            .child
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .id();
+        let pid = self.pid();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // proc_pid_stat(5): utime and stime are the 12th and 13th after the name, in hundredths.
         let ticks = stat

@@ -1,7 +1,7 @@
 //! Pendrives as image files: made, looked into, checked and broken on this computer without mounting.
 
 use crate::tool::{output, run, shown, text, tool};
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -170,6 +170,29 @@ impl Stick {
         })
     }
 
+    /// The sector of the stick in which a file on an ext4 begins.
+    ///
+    /// # Errors
+    /// Where it is no ext4, or there is no such file.
+    pub fn sector_of(&self, path: &str) -> anyhow::Result<u64> {
+        ensure!(self.filesystem == Some(Filesystem::Ext4), "it is no ext4");
+        self.look(|partition| {
+            let ask = |request: &str| run(tool("debugfs").args(["-R", request]).arg(partition));
+            let blocks = ask(&format!("blocks \"/{path}\""))?;
+            let first: u64 = blocks
+                .split_whitespace()
+                .next()
+                .with_context(|| format!("{path} has no block"))?
+                .parse()?;
+            let stats = ask("show_super_stats -h")?;
+            let size = stats
+                .lines()
+                .find_map(|line| line.strip_prefix("Block size:"));
+            let block_len: u64 = size.context("no block size")?.trim().parse()?;
+            Ok((PARTITION_AT + first * block_len) / 512)
+        })
+    }
+
     /// Puts a file at the top of it, while it is plugged in nowhere.
     ///
     /// # Errors
@@ -212,15 +235,33 @@ impl Stick {
     /// Marks it as one that was pulled out while it was mounted.
     ///
     /// # Errors
-    /// Where there is no file system that has such a mark: ext4 has a journal instead.
+    /// Where there is no file system.
     pub fn mark_dirty(&self) -> anyhow::Result<()> {
         match self.filesystem {
+            // Neither "clean" nor "has errors", in the superblock.
+            Some(Filesystem::Ext4) => self.debugfs("set_super_value state 0"),
             // The boot sector's "reserved1", bit 0.
             Some(Filesystem::Fat) => self.overwrite(0x41, &[1]),
             // VolumeFlags, bit 1.
             Some(Filesystem::Exfat) => self.overwrite(106, &[2]),
-            Some(Filesystem::Ext4) | None => bail!("only FAT and exFAT have a mark"),
+            None => bail!("there is no file system"),
         }
+    }
+
+    /// Breaks an ext4 so that its check asks a person (a folder is in two places), and its files can be read.
+    ///
+    /// # Errors
+    /// Where it is no ext4.
+    pub fn link_a_folder(&self) -> anyhow::Result<()> {
+        ensure!(self.filesystem == Some(Filesystem::Ext4), "it is no ext4");
+        self.debugfs("link lost+found again")?;
+        self.mark_dirty()
+    }
+
+    fn debugfs(&self, request: &str) -> anyhow::Result<()> {
+        self.change(|partition| {
+            run(tool("debugfs").args(["-w", "-R", request]).arg(partition)).map(drop)
+        })
     }
 
     fn fsck(&self) -> anyhow::Result<std::process::Command> {

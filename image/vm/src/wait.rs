@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// For what should happen soon. The machine is emulated and may share its computer with others: only
 /// what hangs should come to this.
-pub const DEADLINE: Duration = Duration::from_secs(180);
+pub const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Between two looks at a condition.
 const BETWEEN: Duration = Duration::from_millis(200);

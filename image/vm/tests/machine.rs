@@ -192,24 +192,15 @@ fn its_ports_can_be_reached_from_here() -> anyhow::Result<()> {
 
 #[test]
 fn none_is_left_behind() -> anyhow::Result<()> {
-    let running = || -> anyhow::Result<usize> {
-        let mut count = 0;
-        for process in std::fs::read_dir("/proc")?.flatten() {
-            let status = std::fs::read_to_string(process.path().join("status")).unwrap_or_default();
-            let is_ours = status.contains(&format!("PPid:\t{}\n", std::process::id()));
-            count += usize::from(is_ours && status.starts_with("Name:\tqemu-system"));
-        }
-        Ok(count)
-    };
-    let before = running()?;
+    let (tell, told) = std::sync::mpsc::channel();
     let panicked = std::thread::spawn(move || {
-        let _machine = Machine::booted().expect("a machine");
-        assert_eq!(running().expect("/proc"), before + 1);
+        let machine = Machine::booted().expect("a machine");
+        tell.send(machine.pid().expect("it runs")).expect("heard");
         panic!("on purpose");
     });
+    let process = std::path::Path::new("/proc").join(told.recv()?.to_string());
     assert!(panicked.join().is_err());
-    let after = running()?;
-    ensure!(after == before, "{after} run, {before} did");
+    ensure!(!process.exists(), "{} is there", process.display());
     Ok(())
 }
 

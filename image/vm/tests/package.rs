@@ -1,26 +1,10 @@
 //! The packages, as somebody installs, upgrades and removes them.
 
-use raspbox_vm::{DEADLINE, Machine, Package, Snapshot};
-
-/// dpkg itself, on the package put there.
-fn dpkg(machine: &Machine, package: &Package) -> anyhow::Result<()> {
-    machine.write("/run/package.deb", package.bytes())?;
-    machine
-        .ok("DEBIAN_FRONTEND=noninteractive dpkg -i /run/package.deb && rm /run/package.deb")
-        .map(drop)
-}
-
-fn installed() -> anyhow::Result<(Snapshot, Package)> {
-    let package = Package::built("raspboxd")?;
-    let snapshot = Snapshot::booted()?.then("installed", &[package.bytes()], |machine| {
-        dpkg(machine, &package)
-    })?;
-    Ok((snapshot, package))
-}
+use raspbox_vm::{Appliance, DEADLINE};
 
 #[test]
 fn installed_it_runs() -> anyhow::Result<()> {
-    let machine = installed()?.0.start()?;
+    let machine = Appliance::installed()?.0.start()?;
     assert_eq!(
         machine.ok("systemctl is-active raspbox.service raspbox.socket")?,
         "active\nactive"
@@ -50,11 +34,11 @@ fn installed_it_runs() -> anyhow::Result<()> {
 
 #[test]
 fn upgraded_it_keeps_what_was_set_and_runs_the_new_one() -> anyhow::Result<()> {
-    let (snapshot, package) = installed()?;
+    let (snapshot, package) = Appliance::installed()?;
     let machine = snapshot.start()?;
     machine.ok("echo secret-word | raspboxd user --state /var/lib/raspbox set ada --password-stdin && systemctl disable raspbox.service")?;
     let before = machine.ok("systemctl show -P MainPID raspbox")?;
-    dpkg(&machine, &package.with_version("99")?)?;
+    package.with_version("99")?.install(&machine)?;
     assert_eq!(
         machine.ok("dpkg-query -W -f '${Version} ${Status}' raspboxd")?,
         "99 install ok installed"
@@ -80,7 +64,7 @@ fn upgraded_it_keeps_what_was_set_and_runs_the_new_one() -> anyhow::Result<()> {
 
 #[test]
 fn removed_it_keeps_its_state_and_purged_it_leaves_nothing() -> anyhow::Result<()> {
-    let machine = installed()?.0.start()?;
+    let machine = Appliance::installed()?.0.start()?;
     machine.ok("dpkg --remove raspboxd")?;
     assert_eq!(
         machine.ok("systemctl list-units --no-legend 'raspbox*'")?,
