@@ -25,8 +25,24 @@ impl Mount {
         let mounts = procfs::process::Process::myself()
             .and_then(|me| me.mountinfo())
             .map_err(io::Error::other)?;
-        Ok(topmost(mounts.0, point))
+        let mut mount = topmost(mounts.0, point);
+        if let Some(mount) = &mut mount {
+            mount.read_only |=
+                mount.filesystem == "ext4" && gave_up(Path::new("/sys"), &mount.device);
+        }
+        Ok(mount)
     }
+}
+
+/// Whether ext4 has found an error on this device (`major:minor`) since it was checked, which resets the
+/// count. It writes no more from then on (`errors=remount-ro`), and Linux 6.12 says so nowhere else.
+fn gave_up(sys: &Path, device: &str) -> bool {
+    let name = std::fs::read_link(sys.join("dev/block").join(device));
+    let count = name.ok().and_then(|own| {
+        let own = sys.join("fs/ext4").join(own.file_name()?);
+        std::fs::read_to_string(own.join("errors_count")).ok()
+    });
+    count.is_some_and(|count| count.trim() != "0")
 }
 
 /// Of several at the same place, the last one covers the others. A folder that is bound on itself is no
@@ -52,10 +68,28 @@ fn topmost(mounts: Vec<MountInfo>, point: &Path) -> Option<Mount> {
 
 #[cfg(test)]
 mod tests {
-    use super::topmost;
+    use super::{gave_up, topmost};
     use procfs::FromRead;
     use procfs::process::MountInfos;
     use std::path::Path;
+
+    #[test]
+    fn ext4_that_found_an_error_has_given_up() {
+        let sys = tempfile::tempdir().unwrap();
+        let (block, ext4) = (
+            sys.path().join("dev/block"),
+            sys.path().join("fs/ext4/sda1"),
+        );
+        std::fs::create_dir_all(&block).unwrap();
+        std::fs::create_dir_all(&ext4).unwrap();
+        std::os::unix::fs::symlink("../../devices/usb/sda/sda1", block.join("8:1")).unwrap();
+        assert!(!gave_up(sys.path(), "8:1"), "it says nothing");
+        std::fs::write(ext4.join("errors_count"), "0\n").unwrap();
+        assert!(!gave_up(sys.path(), "8:1"));
+        std::fs::write(ext4.join("errors_count"), "2\n").unwrap();
+        assert!(gave_up(sys.path(), "8:1"));
+        assert!(!gave_up(sys.path(), "8:2"), "another device");
+    }
 
     #[test]
     fn the_last_mount_counts_and_either_ro() {

@@ -133,7 +133,7 @@ fn where_nothing_keeps_what_is_deleted_an_emptied_side_is_asked_about_from_one_e
                 &format!("stray{n}"),
                 1_000_000 + n,
                 Mtime::from_parts(1, 0),
-            )
+            );
         });
         assert_eq!(
             halt_for_good(&full, &full, &strays, 0),
