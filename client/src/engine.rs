@@ -273,6 +273,12 @@ impl Engine {
         if options.dry_run {
             return judged.map_err(SyncError::Halt);
         }
+        if let Err(halt) = judged {
+            // It is asked until somebody answers, and doesn't go on by itself after a while. A yes to less
+            // than that is no answer.
+            self.state.keep_lately(now())?;
+            return Err(SyncError::Halt(halt));
+        }
         let mut later = counts_later(plan, now());
         if options.allow.deletions > 0 {
             // Somebody has looked at them: they are no part of a mishap.
@@ -288,14 +294,7 @@ impl Engine {
                 side.changed.clear();
             }
         }
-        match judged {
-            // It is asked until somebody answers, and doesn't go on by itself after a while.
-            Err(halt) => {
-                self.state.keep_lately(now())?;
-                Err(SyncError::Halt(halt))
-            }
-            Ok(()) => Ok(self.state.note_lately(&later, now())?),
-        }
+        Ok(self.state.note_lately(&later, now())?)
     }
 
     /// The tree of the last scan.
