@@ -35,12 +35,13 @@ impl Ports {
     fn bind(&self, ip: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<TcpSocket> {
         let len = u32::from(ports.end() - ports.start()) + 1;
         let mut result = Err(io::ErrorKind::AddrInUse.into());
-        for attempt in 0..len + EXCLUSIVE_TRIES.min(len) {
+        let exclusive_tries = EXCLUSIVE_TRIES.min(len);
+        for attempt in 0..exclusive_tries + len {
             let offset = self.next.fetch_add(1, Ordering::Relaxed) % len;
             let offset = u16::try_from(offset).expect("an offset within a range of ports");
             // A port whose last connection is in TIME_WAIT can't be had alone. After a minute of
-            // small files that is true of all of them.
-            let shared = attempt >= EXCLUSIVE_TRIES;
+            // small files that is true of all of them; then what `bind` allows afterwards counts.
+            let shared = attempt >= exclusive_tries;
             result = bind(SocketAddr::new(ip, ports.start() + offset), shared);
             if result.is_ok() {
                 break;
@@ -60,6 +61,10 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpSocket> {
     socket.set_nodelay(true)?;
     socket.set_keepalive(true)?;
     socket.bind(address)?;
+    // Also of a port that was had alone: in TIME_WAIT the connection would keep it for a minute, from
+    // everybody, and a thousand downloads in that minute would leave no port. Two can't listen at one
+    // port whatever they allow.
+    socket.set_reuseaddr(true)?;
     Ok(socket)
 }
 
@@ -88,6 +93,7 @@ impl Binder for SessionPorts {
 mod tests {
     use super::Ports;
     use std::collections::HashSet;
+    use std::io;
     use std::net::{IpAddr, Ipv4Addr};
 
     #[tokio::test]
@@ -105,5 +111,19 @@ mod tests {
             .collect();
         assert_eq!(taken, range.clone().collect());
         assert!(ports.bind(ip, &range).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_port_can_be_had_again_after_a_connection_that_was_closed_here() {
+        let ip = IpAddr::V4(Ipv4Addr::new(127, 8, 8, 9));
+        let (ports, range) = (Ports::new(), 62_020..=62_021);
+        for _ in 0..6 {
+            let listener = ports.bind(ip, &range).unwrap().listen(1).unwrap();
+            let mut there = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (here, _) = listener.accept().await.unwrap();
+            // Closed here first: the port is in TIME_WAIT from now on.
+            drop(here);
+            assert_eq!(io::Read::read(&mut there, &mut [0]).unwrap(), 0);
+        }
     }
 }
