@@ -194,6 +194,10 @@ impl Drive {
             },
             Serving::Nothing(Nothing::Unusable(why)) => Drive::Unusable { why: why.clone() },
             Serving::Rescue { why, .. } => Drive::ReadOnly { why: why.clone() },
+            // A plain folder; a drive is only read then.
+            Serving::All { store, .. } if store.unwritten().is_some() => Drive::ReadOnly {
+                why: store.unwritten().unwrap_or_default().to_owned(),
+            },
             Serving::All { health, .. } => {
                 let Some((free_bytes, size_bytes)) = look.space else {
                     return Drive::Silent;

@@ -131,7 +131,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::{LinkTarget, Mtime};
+    use super::{Entry, File, LinkTarget, Mtime};
+    use crate::Digest;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     #[test]
@@ -149,6 +150,47 @@ mod tests {
     #[test]
     fn times_out_of_range_are_clamped() {
         assert_eq!(Mtime::from_parts(i64::MAX, 0), Mtime(i64::MAX));
+    }
+
+    #[test]
+    fn a_touch_is_no_edit_and_all_else_is() {
+        let file = File {
+            digest: Digest::of(b"one"),
+            size: 3,
+            mtime: Mtime(1),
+            executable: false,
+        };
+        let link = |to| Entry::Symlink(LinkTarget::parse(to).expect("good"));
+        let touched = File {
+            mtime: Mtime(2),
+            ..file
+        };
+        let runs = File {
+            executable: true,
+            ..file
+        };
+        let edited = File {
+            digest: Digest::of(b"two"),
+            ..file
+        };
+        let both = File {
+            executable: true,
+            ..edited
+        };
+        assert!(Entry::File(file).same_content(&Entry::File(touched)));
+        assert!(Entry::Folder.same_content(&Entry::Folder));
+        assert!(link("a").same_content(&link("a")));
+        for (one, other) in [
+            (Entry::File(file), Entry::File(runs)),
+            (Entry::File(file), Entry::File(edited)),
+            (Entry::File(file), Entry::File(both)),
+            (Entry::File(file), Entry::Folder),
+            (Entry::Folder, link("a")),
+            (link("a"), link("b")),
+        ] {
+            assert!(!one.same_content(&other), "{one:?} and {other:?}");
+            assert!(!other.same_content(&one), "{other:?} and {one:?}");
+        }
     }
 
     #[test]

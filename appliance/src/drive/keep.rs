@@ -10,7 +10,7 @@ use crate::registry::Registry;
 use crate::shared::Shared;
 use crate::{retention, scrub};
 use anyhow::Context;
-use raspbox_store::{Options, Rescue, Store};
+use raspbox_store::{OpenError, Options, Rescue, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ struct Keeper {
     point: PathBuf,
     reports: Reports,
     known: Known,
+    /// A mount through which something could not be written: it is only read.
+    unwritten: Option<Mount>,
 }
 
 /// What was last done about a mount.
@@ -71,6 +73,7 @@ pub(crate) async fn keep(shared: &Arc<Shared>, point: &Path, reports: Reports) {
         point: point.into(),
         reports,
         known: Known::None,
+        unwritten: None,
     };
     let mut tick = tokio::time::interval(LOOK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -92,10 +95,23 @@ impl Keeper {
         };
         let report = self.reports.attached();
         let leaving = report.as_ref().is_some_and(|report| report.leaving);
-        match decide(&self.known, mount.as_ref(), leaving, Instant::now()) {
+        let unwritten = self.is_unwritten();
+        if unwritten && let Known::Served(served) = &self.known {
+            self.unwritten = Some(served.clone());
+        }
+        let now = Instant::now();
+        match decide(&self.known, mount.as_ref(), leaving, unwritten, now) {
             Step::Stay => {}
             Step::Close(why) => self.close(why),
             Step::Open(mount) => self.open(mount, report).await,
+        }
+    }
+
+    /// Whether something could not be written to what is served.
+    fn is_unwritten(&self) -> bool {
+        match &*self.shared.slot.now() {
+            Serving::All { store, .. } => store.unwritten().is_some(),
+            Serving::Nothing(_) | Serving::Rescue { .. } => false,
         }
     }
 
@@ -117,9 +133,10 @@ impl Keeper {
     async fn open(&mut self, mount: Mount, report: Option<Attached>) {
         self.shared.slot.serve(Serving::Nothing(Nothing::Opening));
         let (shared, point, found) = (Arc::clone(&self.shared), self.point.clone(), mount.clone());
+        let written = self.unwritten.as_ref() != Some(&mount);
         let opening = tokio::task::spawn_blocking(move || {
             let check = report.map_or(Check::Clean, |report| report.check);
-            let serving = serve_mount(&shared, &point, &found, check)?;
+            let serving = serve_mount(&shared, &point, &found, check, written)?;
             // What was opened may be what lies below the mount point, or another drive.
             let still = Mount::at(&point)?;
             anyhow::ensure!(still.as_ref() == Some(&found), "it was removed again");
@@ -133,6 +150,9 @@ impl Keeper {
                 self.known = Known::Served(mount);
             }
             Err(error) => {
+                if let Some(OpenError::Unwritten { .. }) = error.downcast_ref() {
+                    self.unwritten = Some(mount.clone());
+                }
                 let why = format!("{error:#}");
                 if !matches!(&self.known, Known::Failed(before, _) if *before == mount) {
                     tracing::error!(error = why, "the drive can't be used");
@@ -146,12 +166,19 @@ impl Keeper {
 }
 
 /// What there is to do, by what was done and what is there.
-fn decide(known: &Known, mount: Option<&Mount>, leaving: bool, now: Instant) -> Step {
+/// `unwritten` is whether something could not be written to what is served.
+fn decide(
+    known: &Known,
+    mount: Option<&Mount>,
+    leaving: bool,
+    unwritten: bool,
+    now: Instant,
+) -> Step {
     match (known, mount) {
         (_, None) => Step::Close(Nothing::NoDrive),
         (_, Some(_)) if leaving => Step::Close(Nothing::Leaving),
-        (Known::Served(served), Some(mount)) if served == mount => Step::Stay,
-        // Another drive in its place, or the kernel doesn't write to it any more. Opened with the next
+        (Known::Served(served), Some(mount)) if served == mount && !unwritten => Step::Stay,
+        // Another drive in its place, or it isn't written to any more. Opened with the next
         // look, when the sessions of the one before have ended.
         (Known::Served(_), Some(_)) => Step::Close(Nothing::Opening),
         (Known::Failed(failed, at), Some(mount))
@@ -168,8 +195,9 @@ fn serve_mount(
     point: &Path,
     mount: &Mount,
     check: Check,
+    written: bool,
 ) -> anyhow::Result<Serving> {
-    let why = match (check, mount.read_only) {
+    let why = match (check, mount.read_only || !written) {
         (check @ (Check::Clean | Check::Unclean | Check::Repaired), false) => {
             let health = Health::of(&mount.device);
             return serve_all(point, &shared.settings, &shared.registry, health, &check);
@@ -179,7 +207,7 @@ fn serve_mount(
              need, then check it on a computer"
         ),
         (Check::Clean | Check::Unclean | Check::Repaired, true) => {
-            "nothing can be written to it any more, after an error; unplug it and plug it in again, \
+            "nothing is written to it any more, after an error; unplug it and plug it in again, \
              and replace it if that comes again"
                 .into()
         }
@@ -259,7 +287,7 @@ mod tests {
         let now = Instant::now();
         let check = |known: Known, found: Option<&Mount>, leaving: bool, expect: Step| {
             assert_eq!(
-                decide(&known, found, leaving, now),
+                decide(&known, found, leaving, false, now),
                 expect,
                 "{known:?} {found:?} {leaving}"
             );
@@ -295,5 +323,11 @@ mod tests {
             Step::Open(dying.clone()),
         );
         check(failed(RETRY_INTERVAL), None, false, gone());
+        let after_a_write_that_failed = |known: Known, found: Option<&Mount>, expect: Step| {
+            assert_eq!(decide(&known, found, false, true, now), expect);
+        };
+        after_a_write_that_failed(served(), Some(&good), Step::Close(Nothing::Opening));
+        after_a_write_that_failed(served(), None, gone());
+        after_a_write_that_failed(Known::None, Some(&good), Step::Open(good.clone()));
     }
 }

@@ -14,7 +14,9 @@
 //! So a batch of any size costs two transactions and, where it is not small, two `syncfs`.
 //!
 //! A change fails alone where it changed nothing. Where the disk may be half changed the whole
-//! batch fails: its rows are rolled back, and recovery finds out what is there, as after a crash.
+//! batch fails: its rows are rolled back, and recovery finds out what is there, as after a crash. Where
+//! something could not be made durable, looking doesn't tell what is there, and nothing is changed any
+//! more until the next mount ([`Inner::durable`]).
 
 use crate::beneath::{Folder, is_absent};
 use crate::change::{Change, Expected};
@@ -28,6 +30,7 @@ use raspbox_protocol::commit::{Outcome, ResultFrame};
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::{Digest, Entry, RelPath, Version, wire};
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::rc::Rc;
 
 /// Up to this many changes are made durable one by one; more by one `syncfs`, which may have to wait
@@ -89,6 +92,10 @@ impl Inner {
                 Ok(done)
             }
             Err(error) => {
+                if self.unwritten().is_some() {
+                    // Whatever it looks like, it may not be on the disk.
+                    return Err(error);
+                }
                 tracing::error!(%error, "a batch failed, looking what became of it");
                 if let Err(error) = self.settle(writer) {
                     tracing::error!(%error, "can't look now, will try before the next change");
@@ -273,13 +280,17 @@ impl Inner {
 impl Batch<'_> {
     fn sync(&self) -> Result<(), StoreError> {
         let trouble = |error| StoreError::io("the drive", error);
+        self.store.durable(self.sync_all()).map_err(trouble)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
         if let Some(written) = &self.written {
-            return written.sync().map_err(trouble);
+            return written.sync();
         }
         for folder in self.touched.values() {
-            folder.sync().map_err(trouble)?;
+            folder.sync()?;
         }
-        self.store.own.sync_kept(&self.kept).map_err(trouble)
+        self.store.own.sync_kept(&self.kept)
     }
 }
 

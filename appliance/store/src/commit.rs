@@ -55,6 +55,7 @@ pub(crate) fn commit(
         io::copy(input, &mut io::sink()).map_err(ReadError::Io)?;
         return Ok(known);
     }
+    store.check_written()?;
     let trouble = |error| StoreError::io("what was sent", error);
     let mut reading = Reading {
         written: store.own.staging.written().map_err(trouble)?,

@@ -28,6 +28,15 @@ pub enum OpenError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// Something that was changed in it could not be written to the drive: only another mount shows
+    /// what is there.
+    #[error("{} was changed, and that could not be written to the drive: {why}", path.display())]
+    Unwritten {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
     /// The journal was written by a newer raspboxd.
     #[error("the journal {} is of a newer raspboxd (format {found})", path.display())]
     Newer {
@@ -79,7 +88,7 @@ pub enum StoreError {
     /// The drive is full, down to the floor that is kept free.
     #[error("the drive is full")]
     NoSpace,
-    /// The drive is missing or read-only for now.
+    /// The drive is missing, read-only, or not to be written to any more.
     #[error("the drive is missing or read-only for now: {0}")]
     NotNow(String),
     /// The stream of a request was cut, or is none.

@@ -15,12 +15,16 @@ use rusqlite::Connection;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// How many idle connections for reading are kept.
 const READERS_MAX: usize = 4;
+
+/// How much all sessions together write at most between two looks at the free space. A look costs a
+/// system call.
+const LOOK_EVERY_BYTES: u64 = 16 << 20;
 
 /// The one place where the store's parts meet.
 pub(crate) struct Inner {
@@ -36,6 +40,11 @@ pub(crate) struct Inner {
     cursor: Mutex<Cursor>,
     listener: Mutex<Option<Listener>>,
     steps: AtomicU32,
+    /// Why nothing is changed on the drive any more, once something could not be written to it.
+    unwritten: OnceLock<String>,
+    /// How much may be written before the free space is looked at again, by all sessions together: else
+    /// each of many could go below the floor a little.
+    unlooked_bytes: AtomicU64,
     /// The newest time in the history when it was opened, and when that was by the uptime.
     pub(crate) opened: (i64, Duration),
     _lock: File,
@@ -112,6 +121,8 @@ impl Inner {
             cursor: Mutex::new(cursor),
             listener: Mutex::default(),
             steps: AtomicU32::new(0),
+            unwritten: OnceLock::new(),
+            unlooked_bytes: AtomicU64::new(0),
             opened: (last, raspbox_beneath::uptime()),
             _lock: lock,
         };
@@ -119,6 +130,10 @@ impl Inner {
         inner
             .recover(&mut writer, repaired)
             .map_err(|error| match error {
+                _ if inner.unwritten().is_some() => OpenError::Unwritten {
+                    path: top.into(),
+                    why: error.to_string(),
+                },
                 StoreError::Journal(source) => OpenError::Journal {
                     path: inner.own_path.clone(),
                     source,
@@ -133,11 +148,43 @@ impl Inner {
     /// Takes the right to change something, after making the journal and the disk agree.
     pub(crate) fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
         let mut writer = lock_anyway(&self.writer);
+        self.check_written()?;
         if writer.unsettled {
             tracing::warn!("a change was interrupted, looking what became of it");
             self.settle(&mut writer)?;
         }
         Ok(writer)
+    }
+
+    /// Passes on what came of making something durable that has a user's name, or is a version.
+    ///
+    /// Where that failed, the kernel shows what was written all the same, has it down as written, and
+    /// says so from the next time on. So nobody who looks on this mount can tell what is on the disk, and
+    /// nothing is changed any more: only another mount shows what is there.
+    pub(crate) fn durable(&self, result: io::Result<()>) -> io::Result<()> {
+        if let Err(error) = &result {
+            let why = format!(
+                "something could not be written to the drive ({error}); it is only read until it was \
+                 unplugged and plugged in again"
+            );
+            if self.unwritten.set(why).is_ok() {
+                tracing::error!(%error, "a write to the drive failed, nothing is changed on it any more");
+            }
+        }
+        result
+    }
+
+    /// Why nothing is changed on the drive any more.
+    pub(crate) fn unwritten(&self) -> Option<&str> {
+        self.unwritten.get().map(String::as_str)
+    }
+
+    /// Fails where nothing is changed on the drive any more.
+    pub(crate) fn check_written(&self) -> Result<(), StoreError> {
+        match self.unwritten() {
+            None => Ok(()),
+            Some(why) => Err(StoreError::NotNow(why.into())),
+        }
     }
 
     /// A journal's state for reading, which stays the same while `read` runs.
@@ -243,11 +290,20 @@ impl Inner {
     /// The same without trying.
     pub(crate) fn check_free(&self, more: u64) -> io::Result<()> {
         let need = self.options.floor_bytes.saturating_add(more);
-        if self.look_at_space()?.free_bytes >= need {
-            Ok(())
-        } else {
-            Err(io::Error::from_raw_os_error(libc::ENOSPC))
-        }
+        let Some(left) = self.look_at_space()?.free_bytes.checked_sub(need) else {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        };
+        // Others than us write, too; the nearer the floor is, the sooner it is looked again.
+        let unlooked = LOOK_EVERY_BYTES.min(left / 2);
+        self.unlooked_bytes.store(unlooked, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether `more` bytes may be written without a look at the free space before.
+    pub(crate) fn may_write_unlooked(&self, more: u64) -> bool {
+        let order = Ordering::Relaxed;
+        let take = |left: u64| left.checked_sub(more);
+        self.unlooked_bytes.fetch_update(order, order, take).is_ok()
     }
 
     /// Whether two names can change places, so that a replaced one is never absent. Where inode

@@ -97,7 +97,16 @@ impl Journal {
             // A log without its database would be played into the new one.
             set_aside(own).map_err(failed)?;
         }
-        let (db, new) = match open_checked(&path) {
+        // To SQLite a page that can't be read is a broken one (`unixRead`: EIO is `SQLITE_CORRUPT` in the
+        // end). Most such errors don't come twice.
+        let opened = match open_checked(&path) {
+            Err(error) if is_broken(&error) => {
+                tracing::warn!(path = %path.display(), %error, "journal broken, looking again");
+                open_checked(&path)
+            }
+            opened => opened,
+        };
+        let (db, new) = match opened {
             Ok(db) => (db, lost),
             Err(error) if is_broken(&error) => {
                 tracing::error!(path = %path.display(), %error, "journal broken, set aside");
@@ -287,11 +296,7 @@ impl<'c> Tx<'c> {
     /// Makes it durable. Returns the newest position.
     pub(crate) fn commit(self) -> rusqlite::Result<Cursor> {
         set_meta(self.db, "seq", self.seq.get().cast_signed())?;
-        // Counting is a walk over an index; for one tombstone at a time, now and then is enough.
-        let every = 1_000;
-        if self.buried.get() >= every
-            || (self.buried.get() > 0 && self.seq.get().is_multiple_of(256))
-        {
+        if is_time_to_prune(self.buried.get(), self.seq.get()) {
             prune_tombstones(self.db, TOMBSTONES_MAX)?;
         }
         let cursor = read_cursor(self.db)?;
@@ -308,6 +313,12 @@ impl Drop for Tx<'_> {
             let _ = self.db.execute_batch("ROLLBACK");
         }
     }
+}
+
+/// Whether it is to be looked if there are too many tombstones, after so many and at this number of the
+/// last change. Counting them is a walk over an index; for a few at a time, now and then is enough.
+fn is_time_to_prune(buried: u32, seq: u64) -> bool {
+    buried >= 1_000 || (buried > 0 && seq.is_multiple_of(256))
 }
 
 /// Forgets the oldest tombstones beyond `max`, and notes from where on they are known.
@@ -459,7 +470,7 @@ fn set_aside(own: &Folder) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tx, key, make, path, prune_tombstones, read_floor};
+    use super::{Tx, is_time_to_prune, key, make, path, prune_tombstones, read_floor};
     use crate::rows;
     use raspbox_protocol::RelPath;
     use raspbox_protocol::info::DriveId;
@@ -487,6 +498,22 @@ mod tests {
         let sql = "SELECT group_concat(version) FROM tombstone ORDER BY version";
         let left: String = db.query_row(sql, [], |row| row.get(0)).expect("some");
         assert_eq!(left, "3,4,5");
+    }
+
+    #[test]
+    fn tombstones_are_counted_now_and_then_however_few_come_at_a_time() {
+        let cases = [
+            (1_000, 1, true),
+            (999, 1, false),
+            (999, 256, true),
+            (1, 512, true),
+            (1, 511, false),
+            (0, 512, false),
+            (0, 1, false),
+        ];
+        for (buried, seq, expect) in cases {
+            assert_eq!(is_time_to_prune(buried, seq), expect, "{buried} at {seq}");
+        }
     }
 
     #[test]

@@ -141,6 +141,13 @@ impl Store {
         })
     }
 
+    /// Why nothing is changed on the drive any more: something could not be written to it, so what the
+    /// kernel shows of it may not be there. Ends with the next mount.
+    #[must_use]
+    pub fn unwritten(&self) -> Option<&str> {
+        self.0.unwritten()
+    }
+
     /// The drive's identity.
     pub fn drive(&self) -> DriveId {
         self.0.drive
@@ -212,7 +219,11 @@ impl Store {
 
     /// A new file outside of users' sight, to write to and then [`Store::put`]. Dropping it removes
     /// it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotNow`] where nothing is changed on the drive any more; [`StoreError::NoSpace`].
     pub fn stage(&self) -> Result<Staged, StoreError> {
+        self.0.check_written()?;
         self.0
             .check_space(0)
             .map_err(|e| StoreError::io("staging", e))?;

@@ -111,7 +111,9 @@ impl Batch<'_> {
             if !row.fits_now(&look, &self.store.disk) {
                 return Err(StoreError::Changed(path.clone()).into());
             }
-            file.sync_all().map_err(|e| refused(path, e))?;
+            self.store
+                .durable(file.sync_all())
+                .map_err(|e| refused(path, e))?;
         }
         self.touch(path, folder);
         Ok(())
@@ -307,7 +309,7 @@ impl Batch<'_> {
             file.set_mtime(new.mtime).map_err(trouble)?;
         }
         self.store.step();
-        file.sync_all().map_err(trouble)?;
+        self.store.durable(file.sync_all()).map_err(trouble)?;
         let look = Look::of(&file).map_err(trouble)?;
         let version = self.tx.next();
         let mut new_row = Row::new(self.tx, Entry::File(new), version, self.by, &look)?;

@@ -56,7 +56,7 @@ impl Inner {
             journal::forget_meta(tx.db, REPAIRED)?;
             self.step();
         }
-        written.sync().map_err(trouble)?;
+        self.durable(written.sync()).map_err(trouble)?;
         self.publish(tx)?;
         // Only now: until here a leftover could have been named by an intent.
         self.remove_leftovers()?;
@@ -72,7 +72,7 @@ impl Inner {
         let doubted = self.settle_intents(&tx)?;
         self.scan_all(&tx, &doubted, None)?;
         rows::clear_intents(&tx)?;
-        written.sync().map_err(trouble)?;
+        self.durable(written.sync()).map_err(trouble)?;
         self.publish(tx)?;
         writer.unsettled = false;
         Ok(())

@@ -221,7 +221,7 @@ impl Batch<'_> {
             let open = shelf.open(name)?;
             set_executable(&open, file.executable)?;
             open.set_mtime(file.mtime)?;
-            open.sync_all()?;
+            self.store.durable(open.sync_all())?;
             Ok(shelf)
         };
         dress().map_err(|error: io::Error| {

@@ -14,10 +14,6 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How much is written between two looks at the free space. A look costs a system call, and the
-/// floor is larger than this by far.
-const LOOK_EVERY_BYTES: u64 = 16 << 20;
-
 /// How much is read at once for hashing and copying.
 pub(crate) const PIECE_BYTES: usize = 256 << 10;
 
@@ -39,7 +35,6 @@ pub struct Staged {
     /// `None` once it was taken over: then it isn't removed.
     file: Option<File>,
     hasher: Hasher,
-    looked_at_bytes: Option<u64>,
     spares_versions: bool,
 }
 
@@ -129,7 +124,6 @@ impl Staged {
             name,
             file: Some(file),
             hasher: Hasher::new(),
-            looked_at_bytes: None,
             spares_versions: false,
         })
     }
@@ -196,18 +190,13 @@ impl Staged {
 
 impl Write for Staged {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let len = self.hasher.len_bytes();
-        if self
-            .looked_at_bytes
-            .is_none_or(|at| len - at >= LOOK_EVERY_BYTES)
-        {
-            let more = LOOK_EVERY_BYTES.min(piece.len() as u64);
+        let more = piece.len() as u64;
+        if !self.store.may_write_unlooked(more) {
             if self.spares_versions {
                 self.store.check_free(more)?;
             } else {
                 self.store.check_space(more)?;
             }
-            self.looked_at_bytes = Some(len);
         }
         let file = self.file.as_mut().expect("it is taken by `finish` only");
         let count = file.write(piece)?;

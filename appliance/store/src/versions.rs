@@ -130,7 +130,7 @@ impl Inner {
         self.own
             .staging
             .rename(staged, &aside, staged, Onto::Nothing)?;
-        aside.sync()
+        self.durable(aside.sync())
     }
 
     /// Notes that what a row says was found not to stand there any more. Where its content is kept

@@ -10,6 +10,7 @@ use raspbox_store::{By, FeedError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
 
 fn restore(at: &str, expect: Expect, content: &str) -> Vec<CommitFrame> {
     op(Op::Restore {
@@ -147,8 +148,10 @@ fn a_touch_is_no_edit_and_a_mode_is() {
 
 #[test]
 fn a_time_before_the_beginning_is_not_known() {
+    let before = Mtime::from(SystemTime::now());
     let my = Box::new();
     let begun = my.store().clock().expect("a clock").begun;
+    assert!(before <= begun && begun <= my.now());
     let early = Mtime(begun.0 - 1);
     let tree = my.store().tree_at(early, &mut |_| Ok(()));
     assert!(matches!(tree, Err(FeedError::Expired)));

@@ -276,6 +276,7 @@ fn a_cursor_from_before_the_floor_is_expired() {
         my.put(name, name).expect("put");
     }
     let now = my.store().cursor();
+    assert!(my.feed(Some(Cursor { seq: 0, ..now })).is_ok());
     my.close();
     let db = rusqlite::Connection::open(my.at(".raspbox/journal.db")).expect("opens");
     db.execute("UPDATE meta SET value = 2 WHERE key = 'floor_seq'", [])

@@ -312,6 +312,33 @@ fn what_was_at_midnight_stays_whatever_happened() {
 }
 
 /// A box on a small drive, with 100 bytes in each of these files, replaced once.
+/// However many write at a time, and in however small pieces.
+#[test]
+fn the_floor_is_kept_however_many_write_at_once() {
+    const FLOOR: u64 = 1 << 20;
+    const DRIVE: u64 = 3 << 20;
+    let dir = tempfile::tempdir().expect("a folder");
+    let faults = Faults {
+        drive_bytes: Some(DRIVE),
+        ..Faults::default()
+    };
+    let options = Options { floor_bytes: FLOOR };
+    let store = Store::open_with(dir.path(), options, faults).expect("opens");
+    let mut sessions: Vec<_> = (0..4).map(|_| store.stage().expect("staged")).collect();
+    let piece = [0; 10_000];
+    let mut full = 0;
+    while full < sessions.len() {
+        full = 0;
+        for staged in &mut sessions {
+            full += usize::from(staged.write_all(&piece).is_err());
+        }
+    }
+    let written: u64 = sessions.iter().map(raspbox_store::Staged::len_bytes).sum();
+    let most = DRIVE - FLOOR;
+    assert!(written <= most, "{written} of {most}");
+    assert!(most - written < 10_000, "all but the last piece is used");
+}
+
 fn small_drive(names: &[&str], drive_bytes: u64) -> Box {
     let mut my = Box::new();
     for (n, name) in names.iter().enumerate() {
