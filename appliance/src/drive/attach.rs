@@ -5,6 +5,7 @@
 
 use crate::drive::checked::check;
 use crate::drive::found::{Found, Served, Verdict};
+use crate::drive::listed::Listed;
 use crate::drive::mounts::Mount;
 use crate::drive::own;
 use crate::drive::report::{Attached, Check, Other, Reports};
@@ -21,9 +22,6 @@ use std::time::{Duration, Instant};
 /// How long the daemon may take to let go of the drive before it is unmounted all the same.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How many drives are remembered as adopted.
-const ADOPTED_MAX: usize = 32;
-
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -31,8 +29,10 @@ pub(crate) struct Places {
     pub(crate) point: PathBuf,
     /// Where reports go.
     pub(crate) run: PathBuf,
-    /// The list of adopted filesystems, a UUID in each line.
+    /// The list of adopted filesystems.
     pub(crate) adopted: PathBuf,
+    /// The list of filesystems that may have been repaired, which is noted nowhere else yet.
+    pub(crate) unsettled: PathBuf,
     /// The user that the daemon runs as.
     pub(crate) user: String,
 }
@@ -43,6 +43,7 @@ impl Default for Places {
             point: "/srv/raspbox".into(),
             run: crate::drive::RUN_DIR.into(),
             adopted: "/var/lib/raspbox-drive/adopted".into(),
+            unsettled: "/var/lib/raspbox-drive/unsettled".into(),
             user: "raspbox".into(),
         }
     }
@@ -80,7 +81,7 @@ impl Drives {
             return Ok(format!("{device} is attached already"));
         }
         let found = Found::on(device)?;
-        let verdict = found.judge(device, &self.adopted()?, in_use.as_deref());
+        let verdict = found.judge(device, &self.adopted().all()?, in_use.as_deref());
         tracing::info!(device, ?found, ?verdict, "a stick");
         let filesystem = match verdict {
             Verdict::Attach(filesystem) => filesystem,
@@ -95,7 +96,7 @@ impl Drives {
             let why = format!("some program has it open ({errno}); unplug it and plug it in again");
             return self.leave(device, why, false);
         }
-        let check = check(device, filesystem);
+        let check = self.check(device, filesystem, &found.uuid);
         let mut drive = Attached {
             device: device.into(),
             label: match found.label.as_str() {
@@ -124,6 +125,7 @@ impl Drives {
             }
         };
         self.adopt(&found)?;
+        self.settle(&check, &found.uuid);
         self.reports.forget(device)?;
         drive.check = check.clone();
         drive.leaving = false;
@@ -133,6 +135,34 @@ impl Drives {
             Check::Repaired => format!("{device} was repaired and is attached"),
             Check::Failed(said) => format!("{device} is attached, but only to be read: {said}"),
         })
+    }
+
+    /// Checks it. That it may be repaired is noted before, since the next check would find nothing: the power
+    /// may go before anybody has looked through what the repair has left.
+    fn check(&self, device: &str, filesystem: Served, uuid: &str) -> Check {
+        // A card that takes nothing any more is no reason to serve no files.
+        let unsettled = self.unsettled().add(uuid).unwrap_or_else(|error| {
+            tracing::warn!(error = format!("{error:#}"), "the check can't be noted");
+            false
+        });
+        check(device, filesystem).since(unsettled)
+    }
+
+    /// Forgets that it may have been repaired, once that is noted on the drive or known not to be so.
+    fn settle(&self, check: &Check, uuid: &str) {
+        let settled = match check {
+            Check::Clean | Check::Unclean => Ok(()),
+            Check::Repaired => raspbox_store::note_repair(&self.places.point)
+                .with_context(|| format!("cannot note it in {}", self.places.point.display())),
+            // It is only read; the next check may find nothing.
+            Check::Failed(_) => return,
+        };
+        if let Err(error) = settled.and_then(|()| self.unsettled().remove(uuid)) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "will be looked through again when it is plugged in the next time"
+            );
+        }
     }
 
     /// Mounts it as its check allows, and gives its files to the daemon; what the check means now, or why
@@ -305,37 +335,17 @@ impl Drives {
         Ok(said)
     }
 
-    fn adopted(&self) -> anyhow::Result<Vec<String>> {
-        match fs::read_to_string(&self.places.adopted) {
-            Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => {
-                Err(error).with_context(|| format!("cannot read {}", self.places.adopted.display()))
-            }
-        }
+    fn adopted(&self) -> Listed {
+        Listed::at(&self.places.adopted)
     }
 
-    /// Remembers a filesystem as ours, the newest first.
+    fn unsettled(&self) -> Listed {
+        Listed::at(&self.places.unsettled)
+    }
+
+    /// Remembers a filesystem as ours.
     fn adopt(&self, found: &Found) -> anyhow::Result<()> {
-        let mut adopted = self.adopted()?;
-        if found.uuid.is_empty() || adopted.contains(&found.uuid) {
-            return Ok(());
-        }
-        adopted.insert(0, found.uuid.clone());
-        adopted.truncate(ADOPTED_MAX);
-        let path = &self.places.adopted;
-        let cannot = || format!("cannot write {}", path.display());
-        let folder = path.parent().with_context(cannot)?;
-        let fresh = path.with_extension("new");
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(folder)?;
-            let mut file = fs::File::create(&fresh)?;
-            std::io::Write::write_all(&mut file, (adopted.join("\n") + "\n").as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, path)?;
-            fs::File::open(folder)?.sync_all()
-        };
-        write().with_context(cannot)
+        self.adopted().add(&found.uuid).map(drop)
     }
 
     pub(crate) fn user(&self) -> anyhow::Result<User> {

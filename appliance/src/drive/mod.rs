@@ -11,6 +11,7 @@ pub(crate) mod format;
 pub(crate) mod found;
 pub(crate) mod health;
 pub(crate) mod keep;
+pub(crate) mod listed;
 pub(crate) mod mounts;
 pub(crate) mod own;
 pub(crate) mod report;

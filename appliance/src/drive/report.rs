@@ -46,6 +46,17 @@ pub(crate) enum Check {
     Failed(String),
 }
 
+impl Check {
+    /// The same where it may have been repaired at the check before already, and nobody has looked through
+    /// it since.
+    pub(crate) fn since(self, unsettled: bool) -> Check {
+        match self {
+            Check::Clean | Check::Unclean if unsettled => Check::Repaired,
+            check @ (Check::Clean | Check::Unclean | Check::Repaired | Check::Failed(_)) => check,
+        }
+    }
+}
+
 /// A stick that is plugged in and isn't served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Other {
@@ -140,6 +151,23 @@ fn remove(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{Attached, Check, Other, Reports};
+
+    #[test]
+    fn a_repair_is_one_until_somebody_looked() {
+        let failed = || Check::Failed("why".into());
+        for (found, unsettled, expect) in [
+            (Check::Clean, false, Check::Clean),
+            (Check::Unclean, false, Check::Unclean),
+            (Check::Repaired, false, Check::Repaired),
+            (failed(), false, failed()),
+            (Check::Clean, true, Check::Repaired),
+            (Check::Unclean, true, Check::Repaired),
+            (Check::Repaired, true, Check::Repaired),
+            (failed(), true, failed()),
+        ] {
+            assert_eq!(found.clone().since(unsettled), expect, "{found:?}");
+        }
+    }
 
     #[test]
     fn what_is_said_is_heard() {

@@ -42,6 +42,7 @@ pub use error::{FeedError, OpenError, StoreError};
 pub use model::Faults;
 pub use model::{By, Listed, Options, Stat};
 pub use read::VersionReader;
+pub use recover::note_repair;
 pub use release::Thinned;
 pub use rescue::Rescue;
 pub use scrub::{Pass, Step, Tally};

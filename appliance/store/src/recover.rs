@@ -24,12 +24,32 @@ use crate::journal::{self, Tx};
 use crate::perform::old_name;
 use crate::rows::{self, Intent, Row};
 use crate::staging::digest_of;
+use raspbox_protocol::path::RESERVED_NAME;
 use raspbox_protocol::{Entry, File, RelPath, Version};
 use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
 /// The key of the journal's note that the filesystem was repaired, and not everything looked at since.
 const REPAIRED: &str = "repaired";
+
+/// The file in our own folder by which root tells the same: see [`note_repair`].
+const REPAIRED_FILE: &str = "repaired";
+
+/// Notes in the store in this folder, durably, that its filesystem was repaired: whoever opens it next does so
+/// as [`crate::Store::open_repaired`]. Nothing where there is no store.
+///
+/// # Errors
+/// As the system's calls have them.
+pub fn note_repair(top: &Path) -> io::Result<()> {
+    let top = Folder::open_top(&raspbox_beneath::canonical(top)?)?;
+    let own = match top.below(RESERVED_NAME) {
+        Err(error) if is_absent(&error) => return Ok(()),
+        own => own?,
+    };
+    own.open_or_create(REPAIRED_FILE)?.sync_all()?;
+    own.sync()
+}
 
 impl Inner {
     /// At opening: settles what was interrupted, removes what is left over and scans the tree. `repaired`
@@ -37,12 +57,19 @@ impl Inner {
     pub(crate) fn recover(&self, writer: &mut Writer, repaired: bool) -> Result<(), StoreError> {
         let trouble = |error| StoreError::io("the drive", error);
         let written = self.own.folder.written().map_err(trouble)?;
-        let repaired = repaired || damage::note::<i64>(&writer.db, REPAIRED)?.is_some();
+        let told = self.own.folder.look(REPAIRED_FILE).map_err(trouble)?;
+        let repaired =
+            repaired || told.is_some() || damage::note::<i64>(&writer.db, REPAIRED)?.is_some();
         if repaired {
             // Until all of it is known: the next check of the filesystem will find nothing to repair.
             let tx = self.begin(&writer.db)?;
             journal::set_meta(tx.db, REPAIRED, 1)?;
             tx.commit()?;
+            self.step();
+        }
+        if told.is_some() {
+            self.own.folder.unlink(REPAIRED_FILE).map_err(trouble)?;
+            self.step();
         }
         let tx = self.begin(&writer.db)?;
         let displaced = rows::intents(tx.db)?.into_iter();

@@ -8,7 +8,7 @@ use raspbox_protocol::commit::{Expect, Op, Outcome};
 use raspbox_protocol::damage::Place;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Version};
-use raspbox_store::{Store, StoreError};
+use raspbox_store::{Store, StoreError, note_repair};
 use std::fs;
 
 const GOOD: &str = "a good content, longer than what is left of it";
@@ -261,4 +261,38 @@ fn a_crash_while_it_is_opened_forgets_nothing_of_it() {
             return;
         }
     }
+}
+
+/// The power goes after the repair and before anybody has opened the store, and at each step of opening it.
+#[test]
+fn what_root_has_noted_of_a_repair_is_forgotten_by_no_crash() {
+    for step in 0.. {
+        let mut my = with_files(&["a", "b"]);
+        my.close();
+        fs::remove_file(my.at("a")).expect("gone");
+        note_repair(my.dir.path()).expect("noted");
+        let faults = Faults {
+            stop_at: Some(step),
+            ..Faults::default()
+        };
+        let opened =
+            std::panic::catch_unwind(|| Store::open_with(my.dir.path(), options(), faults).is_ok());
+        my.reopen();
+        assert_eq!(damages(&my), [held("a")], "step {step}");
+        if opened.is_ok() {
+            // And it is forgotten once it was looked through.
+            my.close();
+            fs::remove_file(my.at("b")).expect("deleted by somebody");
+            my.reopen();
+            assert_eq!(damages(&my), [held("a")]);
+            return;
+        }
+    }
+}
+
+#[test]
+fn where_there_is_no_store_there_is_nothing_to_note() {
+    let dir = tempfile::tempdir().expect("a folder");
+    note_repair(dir.path()).expect("nothing to do");
+    assert_eq!(fs::read_dir(dir.path()).expect("a list").count(), 0);
 }
