@@ -66,10 +66,12 @@ pub(crate) fn is_special_folder(cwd: &str, path: &str) -> bool {
 
 /// The names of a path from the top.
 fn names<'a>(cwd: &'a str, path: &'a str) -> Result<Vec<&'a str>, PlaceError> {
-    if path.contains(char::REPLACEMENT_CHARACTER) {
+    let is_whole = path.starts_with('/');
+    let is_lossy = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+    if is_lossy(path) || (!is_whole && is_lossy(cwd)) {
         return Err(PlaceError::NotUtf8);
     }
-    if path.starts_with('/') {
+    if is_whole {
         normal(path.split('/'))
     } else {
         normal(cwd.split('/').chain(path.split('/')))
@@ -180,6 +182,7 @@ mod tests {
         check("/", "/a\u{7}b", Err(PlaceError::Name(PathError::Control)));
         check("/", "/a\0", Err(PlaceError::Name(PathError::Control)));
         check("/", "/a\u{fffd}b", Err(PlaceError::NotUtf8));
+        check("/a\u{fffd}b", "c", Err(PlaceError::NotUtf8));
         check(
             "/",
             &format!("/{}", "x".repeat(256)),
