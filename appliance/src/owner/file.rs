@@ -15,6 +15,9 @@ const SIZE_MAX_BYTES: usize = 64 << 10;
 /// How many problems are told: the rest of a file that is no such file at all says nothing new.
 const PROBLEMS_MAX: usize = 20;
 
+/// How often a file is read while what contradicts itself is left out: once more than any took that was tried.
+const ROUNDS_MAX: usize = 8;
+
 /// Quotation marks and blanks that word processors and telephones put in place of the plain ones.
 const TYPOGRAPHIC: &[char] = &[
     '\u{201c}', '\u{201d}', '\u{201e}', '\u{201f}', '\u{2018}', '\u{2019}', '\u{201a}', '\u{ab}',
@@ -180,52 +183,88 @@ fn blank(bytes: &[u8]) -> String {
     bytes.iter().map(blank).collect()
 }
 
-/// Parses the text, and blanks in it what can't be parsed.
-fn leave_what_is_understood(text: &mut String, problems: &mut Vec<Problem>) {
+/// Parses the text, and blanks in it what can't be parsed. Returns how often all of it was read: three
+/// times at most, whatever anybody has tried so far.
+fn leave_what_is_understood(text: &mut String, problems: &mut Vec<Problem>) -> usize {
     if DeTable::parse(text).is_ok() {
-        return;
+        return 1;
     }
+    let said = statements(text);
     // One by one, since a bracket that isn't closed makes all that follows wrong.
-    for statement in statements(text) {
-        if let Err(error) = DeTable::parse(&text[statement.clone()]) {
-            let what = plainly(error.message(), &text[statement.clone()]);
-            drop_statement(text, &statement, what, problems);
+    for (index, statement) in said.iter().enumerate() {
+        let source = &text[statement.at.clone()];
+        if let Err(error) = DeTable::parse(source) {
+            problems.push(statement.problem(plainly(error.message(), source)));
+            drop_statement(text, &said, index);
         }
     }
-    // What is left contradicts itself: it is said twice, or is a value here and a table there.
-    loop {
-        let (offset, message) = match DeTable::parse(text) {
-            Ok(_) => return,
-            Err(error) => (
-                error.span().map_or(0, |span| span.start),
-                error.message().to_owned(),
-            ),
-        };
-        let mut before = statements(text).into_iter().filter(|it| it.start <= offset);
-        let Some(statement) = before.next_back() else {
-            problems.push(Problem {
-                line: Some(line_of(text, offset)),
-                what: plainly(&message, ""),
-            });
-            text.clear();
-            return;
-        };
-        let what = plainly(&message, &text[statement.clone()]);
-        drop_statement(text, &statement, what, problems);
+    // What is left contradicts itself: it is said twice, or is a value here and a table there. All of that at
+    // once: 64 KiB have room for the same thing 16,000 times.
+    for round in 2..=ROUNDS_MAX {
+        let (_, errors) = DeTable::parse_recoverable(text);
+        let errors: Vec<(usize, String)> = errors
+            .iter()
+            .map(|error| {
+                let offset = error.span().map_or(0, |span| span.start);
+                (offset, error.message().to_owned())
+            })
+            .collect();
+        if errors.is_empty() {
+            return round;
+        }
+        for (offset, message) in errors {
+            let before = said.partition_point(|statement| statement.at.start <= offset);
+            let Some(index) = before.checked_sub(1) else {
+                continue;
+            };
+            let source = &text[said[index].at.clone()];
+            // It has gone with its header.
+            if source.trim().is_empty() {
+                continue;
+            }
+            problems.push(said[index].problem(plainly(&message, source)));
+            drop_statement(text, &said, index);
+        }
+    }
+    problems.push(Problem {
+        line: None,
+        what: "the file contradicts itself in too many ways, so nothing in it counts".into(),
+    });
+    text.clear();
+    ROUNDS_MAX
+}
+
+/// What is said: a key or a header, with the lines that go on with its value.
+struct Statement {
+    at: Range<usize>,
+    line: usize,
+    is_header: bool,
+}
+
+impl Statement {
+    fn problem(&self, what: String) -> Problem {
+        Problem {
+            line: Some(self.line),
+            what,
+        }
     }
 }
 
-/// Where what is said begins and ends: a key or a header, with the lines that go on with its value.
-fn statements(text: &str) -> Vec<Range<usize>> {
-    let mut statements: Vec<Range<usize>> = Vec::new();
+/// Everything that is said.
+fn statements(text: &str) -> Vec<Statement> {
+    let mut statements: Vec<Statement> = Vec::new();
     let mut start = 0;
-    for line in text.split_inclusive('\n') {
+    for (i, line) in text.split_inclusive('\n').enumerate() {
         let end = start + line.len();
         let said = line.trim();
         match statements.last_mut() {
             _ if said.is_empty() || said.starts_with('#') => {}
-            Some(last) if !begins_statement(said) => last.end = end,
-            _ => statements.push(start..end),
+            Some(last) if !begins_statement(said) => last.at.end = end,
+            _ => statements.push(Statement {
+                at: start..end,
+                line: i + 1,
+                is_header: said.starts_with('['),
+            }),
         }
         start = end;
     }
@@ -245,27 +284,16 @@ fn begins_statement(said: &str) -> bool {
 
 /// Blanks what can't be understood; a header takes its table with it, or what stands in it would count
 /// as something else.
-fn drop_statement(
-    text: &mut String,
-    statement: &Range<usize>,
-    what: String,
-    problems: &mut Vec<Problem>,
-) {
-    let is_header = text[statement.clone()].trim_start().starts_with('[');
-    let end = if is_header {
-        let next = statements(text).into_iter().find(|next| {
-            next.start > statement.start && text[next.clone()].trim_start().starts_with('[')
-        });
-        next.map_or(text.len(), |next| next.start)
+fn drop_statement(text: &mut String, said: &[Statement], index: usize) {
+    let start = said[index].at.start;
+    let end = if said[index].is_header {
+        let next = said[index + 1..].iter().find(|next| next.is_header);
+        next.map_or(text.len(), |next| next.at.start)
     } else {
-        statement.end
+        said[index].at.end
     };
-    problems.push(Problem {
-        line: Some(line_of(text, statement.start)),
-        what,
-    });
-    let blank = blank(&text.as_bytes()[statement.start..end]);
-    text.replace_range(statement.start..end, &blank);
+    let blank = blank(&text.as_bytes()[start..end]);
+    text.replace_range(start..end, &blank);
 }
 
 /// What the parser says, for people.
@@ -438,6 +466,25 @@ mod tests {
         assert!((1..=PROBLEMS_MAX).contains(&file.problems().len()));
         let file = File::parse("a = x\n".repeat(500).into_bytes());
         assert_eq!(file.problems().len(), PROBLEMS_MAX);
+    }
+
+    #[test]
+    fn what_is_said_thousands_of_times_is_read_no_more_often() {
+        for said in ["a=1\n", "[a]\n", "a.b=1\na=2\n[a]\nb=3\n", "[[a]]\n[a]\n"] {
+            let mut text = said.repeat(SIZE_MAX_BYTES / said.len());
+            let mut problems = Vec::new();
+            let rounds = super::leave_what_is_understood(&mut text, &mut problems);
+            assert!(rounds <= 3, "{said}: {rounds}");
+            assert!(problems.len() > SIZE_MAX_BYTES / said.len() / 2);
+            let file = File::parse(said.repeat(SIZE_MAX_BYTES / said.len()).into_bytes());
+            assert_eq!(file.problems().len(), PROBLEMS_MAX);
+            let keys: Vec<_> = file
+                .table()
+                .keys()
+                .map(|key| key.get_ref().to_string())
+                .collect();
+            assert_eq!(keys, ["a"], "{said}: the first one counts");
+        }
     }
 
     #[test]
