@@ -1,7 +1,7 @@
 //! Finding appliances, on the loopback interface alone.
 
 use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
-use raspbox::remote::discover::{Found, SERVICE_TYPE, Where, browse};
+use raspbox::remote::discover::{Found, SERVICE_TYPE, Where, browse, resolve};
 use std::time::{Duration, Instant};
 
 /// How long an announcement may take to be found, on a machine that is busy with other tests.
@@ -35,4 +35,22 @@ fn an_announced_appliance_is_found() {
         drive: Some(drive.parse().expect("a drive")),
     };
     assert_eq!(found, expected);
+
+    // Its name alone will do as well, without a resolver of the system's.
+    let until = Instant::now() + FOUND_WITHIN;
+    loop {
+        let second = Duration::from_secs(1);
+        let found = resolve(Where::Loopback, "raspbox-test.local", 2121, second);
+        let found = found.expect("multicast DNS");
+        if !found.is_empty() {
+            assert_eq!(found, ["127.0.0.1:2121".parse().expect("an address")]);
+            break;
+        }
+        assert!(Instant::now() < until, "no answer within {FOUND_WITHIN:?}");
+    }
+    let nobody = Duration::from_millis(100);
+    let found = resolve(Where::Loopback, "raspbox-nobody.local", 2121, nobody);
+    assert_eq!(found.expect("multicast DNS"), []);
+    resolve(Where::Loopback, "raspbox-nobody.example", 2121, nobody)
+        .expect_err("no name of the local network");
 }
