@@ -10,10 +10,20 @@ use raspbox_protocol::{Cursor, Mtime};
 use raspbox_store::{FeedError, Store};
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, timeout_at};
 
 /// How many bytes of frames travel together from the store's thread to the socket.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// How long one reader may take for what is told from one state of the journal: the tree, or a burst of
+/// changes. Until then SQLite can tidy up nothing that came after, and its log grows.
+///
+/// Who never stands still for long could take days over it otherwise. A million entries are 100 MB, which
+/// the worst Wi-Fi carries in that time.
+const FEED_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Sends the tree (`None`) or what changed since a cursor, up to the mark; returns the mark's cursor
 /// and the bytes.
@@ -54,7 +64,7 @@ async fn send_made<T: Send + 'static, W: AsyncWrite + Unpin + ?Sized>(
     make: impl FnOnce(&Store, &mut Batch) -> Result<T, FeedError> + Send + 'static,
     output: &mut W,
 ) -> Result<(T, u64), Trouble> {
-    let (to_socket, mut from_store) = channel::<Vec<u8>>();
+    let (to_socket, from_store) = channel::<Vec<u8>>();
     let store = shared.slot.seen(&session.drive).store()?;
     let making = shared.main.spawn_blocking(move || {
         let mut batch = Batch {
@@ -65,24 +75,32 @@ async fn send_made<T: Send + 'static, W: AsyncWrite + Unpin + ?Sized>(
         batch.send().map_err(FeedError::Sink)?;
         Ok(made)
     });
-    let mut bytes = 0;
-    let mut sent = Ok(());
-    while let Some(batch) = from_store.recv().await {
-        bytes += batch.len() as u64;
-        sent = transfer.io(output.write_all(&batch)).await;
-        if sent.is_err() {
-            break;
-        }
-    }
-    // Lets a store that has more to send fail, and so end.
-    drop(from_store);
+    // It drops the queue: a store that has more to send fails, and so ends.
+    let sent = pass_on(transfer, from_store, output).await;
     let made: Result<T, FeedError> = match making.await {
         Ok(made) => made,
         Err(error) => return Err(Trouble::local(error.to_string())),
     };
-    sent?;
+    let bytes = sent?;
     transfer.io(output.flush()).await?;
     Ok((made?, bytes))
+}
+
+/// Passes on what the store makes, for so long as somebody takes it; returns the bytes.
+async fn pass_on<W: AsyncWrite + Unpin + ?Sized>(
+    transfer: &Transfer,
+    mut from_store: Receiver<Vec<u8>>,
+    output: &mut W,
+) -> Result<u64, Trouble> {
+    let until = Instant::now() + FEED_TIME_MAX;
+    let mut bytes = 0;
+    while let Some(batch) = from_store.recv().await {
+        bytes += batch.len() as u64;
+        timeout_at(until, transfer.io(output.write_all(&batch)))
+            .await
+            .map_err(|_| Trouble::cut("it was taken too slowly"))??;
+    }
+    Ok(bytes)
 }
 
 /// Sends what changed since a cursor, and goes on as changes happen until the session ends.
@@ -142,5 +160,61 @@ impl Batch {
         self.to_socket
             .blocking_send(bytes)
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BATCH_BYTES, FEED_TIME_MAX, pass_on};
+    use crate::accounts::Account;
+    use crate::pipe::channel;
+    use crate::session::Session;
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::time::{Instant, sleep};
+
+    /// Passes a hundred batches on to somebody who takes a piece of this many bytes each second, and returns
+    /// whether he had all, and when it was over.
+    async fn passed_on(piece_bytes: usize) -> (bool, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (control, peer) = listener.accept().unwrap();
+        let idle_timeout = Duration::from_secs(300);
+        let session = Arc::new(Session::new(1, peer, control, false, idle_timeout));
+        session.log_in(Arc::new(Account::stranger()));
+        let transfer = session.begin(0).unwrap();
+        let (to_socket, from_store) = channel();
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                if to_socket.send(vec![7; BATCH_BYTES]).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let (mut output, mut input) = duplex(BATCH_BYTES);
+        tokio::spawn(async move {
+            let mut piece = vec![0; piece_bytes];
+            while input.read_exact(&mut piece).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let begin = Instant::now();
+        let sent = pass_on(&transfer, from_store, &mut output).await;
+        (sent.is_ok(), begin.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_drips_is_cut_though_he_never_stands_still() {
+        // Each batch is taken well within the idle time-out.
+        let (all, took) = passed_on(BATCH_BYTES / 64).await;
+        assert!(!all);
+        assert_eq!(took.as_secs(), FEED_TIME_MAX.as_secs());
+        let (all, took) = passed_on(BATCH_BYTES / 16).await;
+        assert!(
+            all && took < FEED_TIME_MAX,
+            "slow, and no slower than allowed: {took:?}"
+        );
     }
 }

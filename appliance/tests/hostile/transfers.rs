@@ -4,7 +4,7 @@ use crate::harness::{Daemon, eventually};
 use crate::oracle::Oracle;
 use std::io::{Read, Write};
 
-fn sessions(daemon: &Daemon) -> u64 {
+pub(crate) fn sessions(daemon: &Daemon) -> u64 {
     let status = daemon.control(&["status", "--json"]).stdout;
     let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
     status["sessions"].as_u64().unwrap()

@@ -249,7 +249,7 @@ impl<C: Control> Remote for ApplianceOver<C> {
 
 impl<C: Control> Events for EventStream<C> {
     fn next(&mut self) -> Result<Cursor, RemoteError> {
-        streams::next_mark(&mut self.frames)
+        streams::next_mark(&mut self.frames, FEED_ENTRIES_MAX)
             .map_err(|error| read_trouble(&self.connection, "events", &error))
     }
 }

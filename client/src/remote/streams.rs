@@ -208,8 +208,8 @@ pub(super) fn read_feed(from: impl Read, entries_max: usize) -> Result<Feed, Rea
             } => changes.push((path, Some(entry), version)),
             FeedFrame::Gone { path, version } if !whole => changes.push((path, None, version)),
             FeedFrame::Mark(cursor) => break cursor,
-            FeedFrame::Beat => {}
-            FeedFrame::Head { .. } | FeedFrame::Gone { .. } => {
+            // A beat is for streams that wait: one who sends nothing else would never be done.
+            FeedFrame::Head { .. } | FeedFrame::Gone { .. } | FeedFrame::Beat => {
                 return Err(WireError::Value("feed").into());
             }
         }
@@ -241,9 +241,12 @@ pub(super) fn read_history(from: impl Read, max: usize) -> Result<Vec<Past>, Rea
     }
 }
 
-/// Reads an endless feed up to its next mark.
-pub(super) fn next_mark(frames: &mut FrameReader<impl Read>) -> Result<Cursor, ReadError> {
-    for _ in 0..=FEED_ENTRIES_MAX {
+/// Reads an endless feed up to its next mark, which is no more than so many frames away.
+pub(super) fn next_mark(
+    frames: &mut FrameReader<impl Read>,
+    frames_max: usize,
+) -> Result<Cursor, ReadError> {
+    for _ in 0..=frames_max {
         match frames.read()? {
             FeedFrame::Mark(cursor) => return Ok(cursor),
             FeedFrame::Head { .. }
@@ -252,7 +255,7 @@ pub(super) fn next_mark(frames: &mut FrameReader<impl Read>) -> Result<Cursor, R
             | FeedFrame::Beat => {}
         }
     }
-    Err(WireError::Value("number of entries").into())
+    Err(WireError::Value("number of frames").into())
 }
 
 /// Writes a list of wants.

@@ -1,4 +1,6 @@
-use super::{Draft, Feed, read_contents, read_feed, read_outcomes, write_commit, write_wants};
+use super::{
+    Draft, Feed, next_mark, read_contents, read_feed, read_outcomes, write_commit, write_wants,
+};
 use crate::remote::Sink;
 use raspbox_beneath::File;
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, ResultFrame};
@@ -7,7 +9,7 @@ use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, FrameReader, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Entry, Epoch, File as FileEntry, Mtime, RelPath, Version};
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 fn path(text: &str) -> RelPath {
     RelPath::parse(text).expect("a good path")
@@ -168,9 +170,43 @@ fn feeds_are_sorted_and_have_an_end() {
         vec![mark.clone()],
         vec![head.clone(), entry("a", 1)],
         vec![head.clone(), head.clone(), mark.clone()],
+        vec![head.clone(), FeedFrame::Beat, mark.clone()],
         vec![whole, gone, mark],
     ] {
         assert!(read_feed(&to_bytes(&bad)[..], 4).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_server_that_only_shows_that_it_lives_holds_nobody() {
+    let beats = || to_bytes(&[FeedFrame::Beat]).into_iter().cycle();
+    let head = to_bytes(&[FeedFrame::Head { whole: true }]);
+    let feed = Endless(head.into_iter().chain(beats()));
+    assert!(read_feed(feed, 1000).is_err());
+    let mut frames = FrameReader::new(Endless(beats()));
+    assert!(next_mark(&mut frames, 1000).is_err());
+    // A mark that comes in time is one.
+    let cursor = Cursor {
+        epoch: Epoch([1; 16]),
+        seq: 9,
+    };
+    let beats = vec![FeedFrame::Beat; 1000];
+    let bytes = to_bytes(&[beats, vec![FeedFrame::Mark(cursor)]].concat());
+    let found = next_mark(&mut FrameReader::new(&bytes[..]), 1000);
+    assert_eq!(found.expect("a mark"), cursor);
+}
+
+/// A server that never stops.
+struct Endless<I>(I);
+
+impl<I: Iterator<Item = u8>> Read for Endless<I> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut len = 0;
+        for (to, byte) in buffer.iter_mut().zip(&mut self.0) {
+            *to = byte;
+            len += 1;
+        }
+        Ok(len)
     }
 }
 
