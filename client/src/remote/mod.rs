@@ -22,7 +22,7 @@ pub mod pairing;
 mod peer;
 mod socket;
 mod streams;
-mod tls;
+pub mod tls;
 
 use raspbox_beneath::File;
 use raspbox_core::guard::Displaced;

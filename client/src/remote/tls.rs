@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which versions of TLS are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offer {
+pub enum Offer {
     /// 1.3 and 1.2.
     Both,
     /// 1.2 only. Servers that want each data connection to resume the control connection's session
@@ -26,7 +26,7 @@ pub(super) enum Offer {
 
 /// Accepts one certificate: the pinned one, or the first one that is seen.
 #[derive(Debug)]
-pub(super) struct Pin {
+pub struct Pin {
     provider: Arc<CryptoProvider>,
     seen: Mutex<Seen>,
 }
@@ -39,7 +39,8 @@ struct Seen {
 
 impl Pin {
     /// A pin to this fingerprint; `None` pins the first one seen.
-    pub(super) fn new(pinned: Option<Digest256>) -> Arc<Pin> {
+    #[must_use]
+    pub fn new(pinned: Option<Digest256>) -> Arc<Pin> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let seen = Seen {
             pinned,
@@ -52,19 +53,22 @@ impl Pin {
     }
 
     /// The certificate that was accepted or is pinned.
-    pub(super) fn fingerprint(&self) -> Option<Digest256> {
+    pub fn fingerprint(&self) -> Option<Digest256> {
         self.seen().pinned
     }
 
     /// The pinned certificate and the other one that was refused, if that happened.
-    pub(super) fn mismatch(&self) -> Option<(Digest256, Digest256)> {
+    pub fn mismatch(&self) -> Option<(Digest256, Digest256)> {
         let seen = self.seen();
         seen.pinned.zip(seen.other)
     }
 
     /// A configuration that trusts what this pin accepts. To be kept for all of a control
     /// connection's data connections, so that they resume its session.
-    pub(super) fn config(self: &Arc<Pin>, offer: Offer) -> Arc<ClientConfig> {
+    ///
+    /// # Panics
+    /// Never: the library has ciphers for both versions.
+    pub fn config(self: &Arc<Pin>, offer: Offer) -> Arc<ClientConfig> {
         let versions: &[&SupportedProtocolVersion] = match offer {
             Offer::Both => &[&version::TLS13, &version::TLS12],
             Offer::Tls12 => &[&version::TLS12],

@@ -41,6 +41,7 @@ pub struct Appliance {
     program: PathBuf,
     dir: PathBuf,
     extra: Vec<OsString>,
+    log: Log,
     child: Child,
     _stdout: BufReader<ChildStdout>,
     /// Where it listens.
@@ -65,14 +66,32 @@ impl Appliance {
     /// # Errors
     /// Where it doesn't start.
     pub fn start_with(program: &Path, dir: &Path, extra: &[&str]) -> anyhow::Result<Appliance> {
+        Appliance::start_saying(program, dir, extra, Log::Shown)
+    }
+
+    /// The same; what it says goes to `dir/log`.
+    ///
+    /// # Errors
+    /// Where it doesn't start.
+    pub fn start_silently(program: &Path, dir: &Path, extra: &[&str]) -> anyhow::Result<Appliance> {
+        Appliance::start_saying(program, dir, extra, Log::Kept)
+    }
+
+    fn start_saying(
+        program: &Path,
+        dir: &Path,
+        extra: &[&str],
+        log: Log,
+    ) -> anyhow::Result<Appliance> {
         std::fs::create_dir_all(dir.join("drive"))?;
         let extra: Vec<OsString> = extra.iter().map(Into::into).collect();
-        let (child, stdout, said) = spawn(program, dir, 0, &extra, true)?;
+        let (child, stdout, said) = spawn(program, dir, 0, &extra, log, true)?;
         let password = said.password.context("raspboxd printed no password")?;
         Ok(Appliance {
             program: program.to_owned(),
             dir: dir.to_owned(),
             extra,
+            log,
             child,
             _stdout: stdout,
             port: said.port,
@@ -116,7 +135,8 @@ impl Appliance {
     /// # Errors
     /// Where it doesn't start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        let (child, stdout, _) = spawn(&self.program, &self.dir, self.port, &self.extra, false)?;
+        let (program, dir) = (&self.program, &self.dir);
+        let (child, stdout, _) = spawn(program, dir, self.port, &self.extra, self.log, false)?;
         self.child = child;
         self._stdout = stdout;
         Ok(())
@@ -128,6 +148,29 @@ impl Drop for Appliance {
         // It may have ended already.
         drop(self.kill());
     }
+}
+
+/// Where a daemon's log goes.
+#[derive(Debug, Clone, Copy)]
+enum Log {
+    /// To whoever started the program.
+    Shown,
+    /// Into a file.
+    Kept,
+}
+
+/// How many sessions the daemon in `dir` has, as it says itself.
+///
+/// # Errors
+/// Where it says nothing.
+pub fn sessions(program: &Path, dir: &Path) -> anyhow::Result<u64> {
+    let output = Command::new(program)
+        .args([AS_RASPBOXD, "status", "--json", "--state"])
+        .arg(dir.join("appliance"))
+        .stdin(Stdio::null())
+        .output()?;
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    status["sessions"].as_u64().context("no number of sessions")
 }
 
 /// What a daemon prints at its start.
@@ -143,8 +186,19 @@ fn spawn(
     dir: &Path,
     port: u16,
     extra: &[OsString],
+    log: Log,
     first: bool,
 ) -> anyhow::Result<(Child, BufReader<ChildStdout>, Said)> {
+    let log = match log {
+        Log::Shown => Stdio::inherit(),
+        Log::Kept => {
+            let file = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(dir.join("log"))?;
+            file.into()
+        }
+    };
     let mut child = Command::new(program)
         .args([AS_RASPBOXD, "serve", "--folder"])
         .arg(dir.join("drive"))
@@ -157,8 +211,13 @@ fn spawn(
             "RUST_LOG",
             std::env::var_os("RUST_LOG").unwrap_or("warn".into()),
         )
+        // A backtrace reads debug information of hundreds of megabytes, which no appliance has.
+        .env_remove("RUST_BACKTRACE")
+        // As its unit has it.
+        .env("MALLOC_ARENA_MAX", "2")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(log)
         .spawn()?;
     let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
     let (mut address, mut fingerprint, mut password) = (None, None, None);
@@ -302,11 +361,23 @@ impl Workstation {
     /// # Errors
     /// Where it can't be started.
     pub fn watch(&self) -> anyhow::Result<Watch> {
+        self.watch_saying(Stdio::piped(), Stdio::inherit())
+    }
+
+    /// The same; what it says goes nowhere.
+    ///
+    /// # Errors
+    /// Where it can't be started.
+    pub fn watch_silently(&self) -> anyhow::Result<Watch> {
+        self.watch_saying(Stdio::null(), Stdio::null())
+    }
+
+    fn watch_saying(&self, stdout: Stdio, stderr: Stdio) -> anyhow::Result<Watch> {
         let mut command = self.command(&["watch"]);
         let mut child = command
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()?;
         let stdout = child.stdout.take();
         Ok(Watch { child, stdout })
