@@ -3,9 +3,11 @@
 use crate::machine::Machine;
 use crate::tool::{run, text, tool};
 use anyhow::{Context, bail, ensure};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// How it is compiled: see the workspace's `Cargo.toml`.
 const PROFILE: &str = "machine";
@@ -27,6 +29,19 @@ impl Package {
         if let Some(folder) = std::env::var_os("RASPBOX_PACKAGES") {
             return Package::in_folder(Path::new(&folder), name);
         }
+        // By one at a time, and once for all tests of a program: two builds would put their files into one
+        // folder.
+        static BUILT: Mutex<BTreeMap<String, Package>> = Mutex::new(BTreeMap::new());
+        let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(package) = built.get(name) {
+            return Ok(package.clone());
+        }
+        let package = Package::build(name)?;
+        built.insert(name.into(), package.clone());
+        Ok(package)
+    }
+
+    fn build(name: &str) -> anyhow::Result<Package> {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut build = Command::new(workspace.join("image/package/build"));
         build

@@ -238,8 +238,12 @@ impl Stick {
     /// Where there is no file system.
     pub fn mark_dirty(&self) -> anyhow::Result<()> {
         match self.filesystem {
-            // Neither "clean" nor "has errors", in the superblock.
-            Some(Filesystem::Ext4) => self.debugfs("set_super_value state 0"),
+            // Neither "clean" nor "has errors", in the superblock. A journal that had to be played would
+            // bring the one of before back.
+            Some(Filesystem::Ext4) => {
+                self.mend()?;
+                self.debugfs("set_super_value state 0")
+            }
             // The boot sector's "reserved1", bit 0.
             Some(Filesystem::Fat) => self.overwrite(0x41, &[1]),
             // VolumeFlags, bit 1.
@@ -254,8 +258,8 @@ impl Stick {
     /// Where it is no ext4.
     pub fn link_a_folder(&self) -> anyhow::Result<()> {
         ensure!(self.filesystem == Some(Filesystem::Ext4), "it is no ext4");
-        self.debugfs("link lost+found again")?;
-        self.mark_dirty()
+        self.mark_dirty()?;
+        self.debugfs("link lost+found again")
     }
 
     fn debugfs(&self, request: &str) -> anyhow::Result<()> {
