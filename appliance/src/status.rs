@@ -41,6 +41,8 @@ pub(crate) struct Status {
     pub(crate) problems: usize,
     /// Whether there is neither a user nor a device that could come in.
     pub(crate) nobody_may_enter: bool,
+    /// Whether the owner's file on the card sets this machine up.
+    pub(crate) has_owners_file: bool,
     /// How many devices are paired.
     pub(crate) paired: usize,
     /// Which accounts are logged in, sorted, each once.
@@ -141,6 +143,7 @@ impl Status {
             problems: owner::problems().len(),
             nobody_may_enter: shared.accounts.devices().is_empty()
                 && shared.accounts.users().is_empty(),
+            has_owners_file: owner::has_file(),
             paired: shared.accounts.devices().len(),
             online,
             sessions: sessions.len(),
@@ -222,10 +225,16 @@ impl Drive {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nobody_may_enter {
-            f.write_str(
-                "NO PASSWORD: nobody can come in; set one with 'sudo raspboxd user set raspbox \
-                 --password-stdin --state /var/lib/raspbox' | ",
-            )?;
+            f.write_str(match self.has_owners_file {
+                true => {
+                    "NO PASSWORD: nobody can come in; write password = \"...\" into raspbox.toml on the \
+                     card, and start again | "
+                }
+                false => {
+                    "NO PASSWORD: nobody can come in; set one with 'sudo raspboxd user set raspbox \
+                     --password-stdin --state /var/lib/raspbox' | "
+                }
+            })?;
         }
         for wrong in &self.board {
             write!(f, "{wrong} | ")?;

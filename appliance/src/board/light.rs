@@ -50,6 +50,7 @@ mod tests {
             network: None,
             problems: 0,
             nobody_may_enter: false,
+            has_owners_file: false,
             paired: 0,
             online: Vec::new(),
             sessions: 0,

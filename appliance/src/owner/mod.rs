@@ -28,6 +28,11 @@ pub(crate) fn problems() -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// Whether this machine was set up by the owner's file on its card.
+pub(crate) fn has_file() -> bool {
+    Told::read(&Root::new("/".into())).is_some_and(|told| told.page.is_some())
+}
+
 /// What a file is, and what is wrong with it.
 #[derive(Debug)]
 pub(crate) enum Checked {

@@ -235,7 +235,7 @@ fn without_a_password_it_serves_nobody_and_in_maintenance_it_is_changed() -> any
     nobody_else_listens(&machine)?;
     let status = machine.ok("systemctl show -P StatusText raspbox")?;
     assert!(
-        status.starts_with("NO PASSWORD: nobody can come in"),
+        status.starts_with("NO PASSWORD: nobody can come in; write password"),
         "{status}"
     );
     let page = machine.ok("cat /boot/firmware/raspbox-status.txt")?;
