@@ -213,6 +213,11 @@ fn serve_mount(
         }
     };
     let files = Rescue::open(point)?;
+    anyhow::ensure!(
+        files.is_readable(),
+        "nothing can be read or written any more, after an error; unplug it and plug it in again, which \
+         checks it, and replace it if that comes again"
+    );
     Ok(Serving::Rescue { files, why })
 }
 

@@ -3,12 +3,13 @@
 //! It has no journal, since a journal is written. So nobody can sync with it, which is as it should be:
 //! what is missing on a broken drive must not be taken for deleted. People save from it what they can.
 
-use crate::beneath::Folder;
+use crate::beneath::{Folder, Kind};
 use crate::error::{OpenError, StoreError};
 use crate::model::{Listed, Stat};
 use crate::read;
 use raspbox_beneath::{File, canonical};
 use raspbox_protocol::RelPath;
+use raspbox_protocol::path::RESERVED_NAME;
 use std::path::Path;
 
 /// The files of a drive that is only read.
@@ -24,6 +25,23 @@ impl Rescue {
         };
         let top = Folder::open_top(&canonical(top).map_err(cannot)?).map_err(cannot)?;
         Ok(Rescue(top))
+    }
+
+    /// Whether any file can be opened: none can where the kernel has shut a filesystem down after an error,
+    /// as Linux 6.12 does with ext4. One that is merely damaged somewhere is still worth reading.
+    pub fn is_readable(&self) -> bool {
+        let top = self.0.names().map(|(names, _)| names).unwrap_or_default();
+        let is_file = |name: &String| {
+            let look = self.0.look(name);
+            look.is_ok_and(|look| look.is_some_and(|look| look.kind == Kind::File))
+        };
+        let own = self.0.below(RESERVED_NAME).ok();
+        let mut opened = own
+            .map(|own| own.open("drive"))
+            .into_iter()
+            .chain(top.iter().filter(|name| is_file(name)).map(|name| self.0.open(name)))
+            .peekable();
+        opened.peek().is_none() || opened.any(|file| file.is_ok())
     }
 
     /// What stands at a path (`None`: the top itself). Where the filesystem has no executable bit,

@@ -378,7 +378,7 @@ fn a_full_drive_takes_no_more_and_lets_old_versions_go_first() -> anyhow::Result
 
 #[test]
 #[ignore = "has not been seen to pass"]
-fn a_drive_that_the_kernel_stops_writing_to_is_only_read() -> anyhow::Result<()> {
+fn a_drive_that_the_kernel_gives_up_on_is_said_and_served_again_after_its_check() -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     let stick = stick(Filesystem::Ext4)?;
     appliance.plug(&stick, 1)?;
@@ -388,10 +388,13 @@ fn a_drive_that_the_kernel_stops_writing_to_is_only_read() -> anyhow::Result<()>
     appliance
         .machine
         .ok("echo on purpose >/sys/fs/ext4/sda1/trigger_fs_error")?;
-    let status = appliance.says("DEGRADED: the drive can only be read")?;
+    // Linux 6.12 shuts it down, and nothing can be read any more; others only write no more.
+    let status = appliance.says("DEGRADED: the drive can")?;
     assert!(status.contains("unplug it"), "{status}");
     let mut ftp = appliance.ftp()?;
-    stands(&mut ftp, "letter", &letter)?;
+    if status.contains("can only be read") {
+        stands(&mut ftp, "letter", &letter)?;
+    }
     let reply = ftp.store("letter", b"another")?;
     assert_eq!(reply.code, 450, "{reply:?}");
     // Its check repairs what was marked as an error, and it is a drive again.
