@@ -87,9 +87,11 @@ fn send(
 /// Reads all that is on the drive, and it must be what may be there: that is all that is known now.
 fn check(appliance: &Appliance, allowed: &Allowed) -> anyhow::Result<Allowed> {
     let mut known = Allowed::new();
-    let names = appliance
-        .machine
-        .ok("cd /srv/raspbox && find . -name .raspbox -prune -o -type f -printf '%P\\n'")?;
+    // What a check finds of unfinished uploads has its own folder, and is shown: it might be somebody's.
+    let names = appliance.machine.ok(
+        "cd /srv/raspbox && find . \\( -name .raspbox -o -iname lost+found -o -name 'FSCK*.REC' \\) -prune \
+         -o -type f -printf '%P\\n'",
+    )?;
     let mut found: BTreeMap<&str, Digest> = BTreeMap::new();
     let mut ftp = appliance.ftp()?;
     for name in names.lines() {
