@@ -63,12 +63,11 @@ fn daemon(root: &Root) -> anyhow::Result<Option<Status>> {
 
 /// Writes the report where it is another one.
 fn tell(root: &Root, report: &Report) -> anyhow::Result<()> {
-    if Report::read(root).as_ref() != Some(report) {
+    if root.said::<Report>(FILE).as_ref() != Some(report) {
         for what in &report.wrong {
             tracing::warn!(what, "board");
         }
-        report
-            .write(root)
+        root.say(FILE, report)
             .with_context(|| format!("cannot write {FILE}"))?;
     }
     Ok(())

@@ -8,14 +8,11 @@ pub(crate) mod blink;
 mod light;
 mod look;
 
-use crate::boot::RUN;
 use crate::root::Root;
-use crate::whole;
 use serde::{Deserialize, Serialize};
 
 /// The file's name, beside the other reports.
 const FILE: &str = "board.json";
-const FILE_MAX_BYTES: u64 = 4 << 10;
 
 /// What the board is like.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,17 +27,5 @@ pub(crate) struct Report {
 
 /// What was said last; `None` where nobody says it.
 pub(crate) fn report() -> Option<Report> {
-    Report::read(&Root::new("/".into()))
-}
-
-impl Report {
-    fn read(root: &Root) -> Option<Report> {
-        let content = whole::read(&root.at(RUN).join(FILE), FILE_MAX_BYTES).ok()??;
-        serde_json::from_slice(&content).ok()
-    }
-
-    fn write(&self, root: &Root) -> std::io::Result<()> {
-        let json = serde_json::to_vec_pretty(self).expect("it is plain data");
-        whole::write(&root.at(RUN).join(FILE), &json, 0o644)
-    }
+    Root::new("/".into()).said(FILE)
 }

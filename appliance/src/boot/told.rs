@@ -104,16 +104,14 @@ impl Told {
 
     /// Tells it, before the network is there.
     pub(super) fn write(&self, root: &Root) -> anyhow::Result<()> {
-        let json = serde_json::to_vec_pretty(self).expect("it is plain data");
-        whole::write(&root.at(RUN).join(FILE), &json, 0o644)
+        root.say(FILE, self)
             .with_context(|| format!("cannot write {RUN}/{FILE}"))?;
         self.write_page(root, None)
     }
 
     /// What was told at the last boot; `None` where there was none.
     pub(crate) fn read(root: &Root) -> Option<Told> {
-        let content = whole::read(&root.at(RUN).join(FILE), FILE_MAX_BYTES).ok()??;
-        serde_json::from_slice(&content).ok()
+        root.said(FILE)
     }
 
     /// Writes the page, where it isn't the same already.

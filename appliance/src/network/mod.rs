@@ -11,14 +11,11 @@ mod look;
 pub(crate) mod wanted;
 pub(crate) mod watch;
 
-use crate::boot::RUN;
 use crate::root::Root;
-use crate::whole;
 use serde::{Deserialize, Serialize};
 
 /// The file's name, beside the other reports.
 const FILE: &str = "network.json";
-const FILE_MAX_BYTES: u64 = 4 << 10;
 
 /// How the machine can be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,17 +28,5 @@ pub(crate) struct Report {
 
 /// How the machine can be reached, as it was said last; `None` where nobody says it.
 pub(crate) fn report() -> Option<Report> {
-    Report::read(&Root::new("/".into()))
-}
-
-impl Report {
-    fn read(root: &Root) -> Option<Report> {
-        let content = whole::read(&root.at(RUN).join(FILE), FILE_MAX_BYTES).ok()??;
-        serde_json::from_slice(&content).ok()
-    }
-
-    fn write(&self, root: &Root) -> std::io::Result<()> {
-        let json = serde_json::to_vec_pretty(self).expect("it is plain data");
-        whole::write(&root.at(RUN).join(FILE), &json, 0o644)
-    }
+    Root::new("/".into()).said(FILE)
 }

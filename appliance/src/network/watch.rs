@@ -1,7 +1,7 @@
 //! Says how the machine can be reached, once or whenever that changes.
 
 use super::describe::describe;
-use super::{Report, look};
+use super::{FILE, Report, look};
 use crate::boot::told::Told;
 use crate::root::Root;
 use anyhow::Context;
@@ -71,9 +71,8 @@ fn tell(root: &Root) -> anyhow::Result<(Report, Option<Told>)> {
     let told = Told::read(root);
     let fixed = told.as_ref().and_then(|told| told.fixed);
     let report = describe(fixed, &look::links(root)?);
-    if Report::read(root).as_ref() != Some(&report) {
-        report
-            .write(root)
+    if root.said::<Report>(FILE).as_ref() != Some(&report) {
+        root.say(FILE, &report)
             .context("cannot write the report on the network")?;
     }
     Ok((report, told))

@@ -39,7 +39,11 @@ impl Rescue {
         let mut opened = own
             .map(|own| own.open("drive"))
             .into_iter()
-            .chain(top.iter().filter(|name| is_file(name)).map(|name| self.0.open(name)))
+            .chain(
+                top.iter()
+                    .filter(|name| is_file(name))
+                    .map(|name| self.0.open(name)),
+            )
             .peekable();
         opened.peek().is_none() || opened.any(|file| file.is_ok())
     }

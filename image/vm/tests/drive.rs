@@ -378,7 +378,8 @@ fn a_full_drive_takes_no_more_and_lets_old_versions_go_first() -> anyhow::Result
 
 #[test]
 #[ignore = "has not been seen to pass"]
-fn a_drive_that_the_kernel_gives_up_on_is_said_and_served_again_after_its_check() -> anyhow::Result<()> {
+fn a_drive_that_the_kernel_gives_up_on_is_said_and_served_again_after_its_check()
+-> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     let stick = stick(Filesystem::Ext4)?;
     appliance.plug(&stick, 1)?;
