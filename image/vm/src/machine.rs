@@ -428,7 +428,8 @@ impl Machine {
             );
             Ok((status["status"] == "completed").then_some(()))
         })?;
-        qmp.execute("quit", json!({}))?;
+        // Its work is done; one that is gone already takes no more.
+        let _ = qmp.execute("quit", json!({}));
         running.qemu.wait(crate::DEADLINE)
     }
 
