@@ -265,11 +265,16 @@ impl World {
                 self.ftp = Some(ftp);
                 Ok(true)
             }
+            // The daemon ends a session in which a transfer from a position on failed, since libunftp keeps the
+            // position for the next; what comes next is done in another session, as FTP programs do.
+            Err(Not::Refused) if appends(edit) => Ok(false),
             Err(Not::Refused) => {
                 self.ftp = Some(ftp);
                 Ok(false)
             }
-            Err(Not::Lost) => anyhow::bail!("the FTP client lost its connection in {edit:?}"),
+            Err(Not::Lost(why)) => {
+                anyhow::bail!("the FTP client lost its connection in {edit:?}: {why}")
+            }
         }
     }
 
@@ -279,6 +284,16 @@ impl World {
             .ok()
             .context("the FTP client can't log in")
     }
+}
+
+fn appends(edit: &Edit) -> bool {
+    matches!(
+        edit,
+        Edit::Write {
+            how: How::Append,
+            ..
+        }
+    )
 }
 
 fn by_hand(folder: &Folder, edit: &Edit) -> bool {

@@ -12,19 +12,19 @@ use std::io::{Read, Write};
 pub(super) enum Not {
     /// The server said no.
     Refused,
-    /// The connection was lost.
-    Lost,
+    /// The connection was lost, for this reason.
+    Lost(String),
 }
 
 impl From<RemoteError> for Not {
-    fn from(_: RemoteError) -> Not {
-        Not::Lost
+    fn from(error: RemoteError) -> Not {
+        Not::Lost(error.to_string())
     }
 }
 
 impl From<std::io::Error> for Not {
-    fn from(_: std::io::Error) -> Not {
-        Not::Lost
+    fn from(error: std::io::Error) -> Not {
+        Not::Lost(error.to_string())
     }
 }
 
