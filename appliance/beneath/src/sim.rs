@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tree::{NodeId, ROOT, Tree};
+use tree::{Content, NodeId, ROOT, Tree};
 
 /// A simulated disk; a clone is the same one.
 #[derive(Clone)]
@@ -262,6 +262,19 @@ impl Disk {
         let mut state = self.state();
         if let Ok(Some(id)) = state.tree.find_path(Path::new(path)) {
             state.tree.node_mut(id).denied = denied;
+        }
+    }
+
+    /// Lets a file rot: its first byte becomes another one, and nothing else shows that. Nothing happens where
+    /// there is no such file, or it isn't synced.
+    pub fn rot(&self, path: &str) {
+        let mut state = self.state();
+        if let Ok(Some(id)) = state.tree.find_path(Path::new(path))
+            && !state.tree.dirty.contains(&id)
+            && let Content::File { live, durable, .. } = &mut state.tree.node_mut(id).content
+        {
+            live.rot();
+            durable.rot();
         }
     }
 

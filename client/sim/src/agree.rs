@@ -58,7 +58,10 @@ pub fn calm(scenario: &Scenario) -> Scenario {
             | Step::Backup
             | Step::RestoreBackup
             | Step::Deny(..)
-            | Step::Clock(..) => {}
+            | Step::Clock(..)
+            | Step::Restore(..)
+            | Step::Rot(_)
+            | Step::Idle => {}
         }
     }
     Scenario {

@@ -214,6 +214,11 @@ impl Drive {
         kinds.collect()
     }
 
+    /// Lets a file rot.
+    pub(crate) fn rot(&self, path: &str) {
+        self.disk().rot(path);
+    }
+
     pub(crate) fn make_folder(&self, path: &str) {
         self.disk().user().mkdir(path).expect("an empty disk");
     }

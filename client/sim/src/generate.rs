@@ -49,7 +49,69 @@ enum Kind {
 /// The scenario of a seed.
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
-    of(seed, |_| {})
+    let mut scenario = of(seed, |_| {});
+    // Drawn by themselves: what a seed was before these were thought of, it still is.
+    let mut rng = Rng::with_seed(seed ^ 0x6b65_7074);
+    let restores = rng.u8(..10) < 4;
+    let rots = rng.u8(..10) < 5 && rot_is_told_from_edits(&scenario);
+    let mut insert = |step: &dyn Fn(&mut Rng) -> Step, most: usize| {
+        for _ in 0..rng.usize(1..=most) {
+            let step = step(&mut rng);
+            // Something has happened before.
+            let count = scenario.steps.len();
+            let at = rng.usize(count / 3..=count);
+            scenario.steps.insert(at, step);
+        }
+    };
+    if restores {
+        insert(&|rng| Step::Restore(rng.u32(..), rng.u32(..4)), 6);
+    }
+    if rots {
+        insert(&|rng| Step::Rot(rng.u32(..)), 3);
+    }
+    if restores || rots {
+        insert(&|_| Step::Idle, 2);
+    }
+    scenario
+}
+
+/// Whether nothing happens in which nobody could tell what rotted from what somebody wrote: not by hand on
+/// the drive, not with another journal, and where times say when a file was written.
+fn rot_is_told_from_edits(scenario: &Scenario) -> bool {
+    let touches = |edit: &Call| matches!(edit, Call::Edit(Who::Drive, _));
+    let harmless = |fault: &Fault| match fault {
+        Fault::Net(_, Net::Edit(who, _)) => *who != Who::Drive,
+        Fault::Disk(_, call) => !touches(call),
+        Fault::Drive(..) => false,
+        Fault::Net(..) => true,
+    };
+    scenario.drive == Disk::Ext4
+        && scenario.steps.iter().all(|step| match step {
+            Step::Edit(who, _) => *who != Who::Drive,
+            Step::Sync(sync) => sync.faults.iter().all(harmless),
+            Step::Wait(_)
+            | Step::Restart(_)
+            | Step::PowerCut(..)
+            | Step::ApplianceRestart
+            | Step::LoseState(_)
+            | Step::SaveState(_)
+            | Step::RollBackState(_)
+            | Step::Deny(..)
+            | Step::SaveJournal
+            | Step::Restore(..)
+            | Step::Rot(_)
+            | Step::Idle
+            | Step::Settle => true,
+            Step::AppliancePowerCut(_)
+            | Step::Unplug
+            | Step::Plug
+            | Step::Swap
+            | Step::Backup
+            | Step::RestoreBackup
+            | Step::LoseJournal
+            | Step::RollBackJournal
+            | Step::Clock(..) => false,
+        })
 }
 
 /// The scenario of a seed in which nothing goes wrong, and all kinds of people are at work.

@@ -15,6 +15,7 @@ pub mod world;
 
 mod alike;
 mod disks;
+mod kept;
 mod oracle;
 mod place;
 mod server;

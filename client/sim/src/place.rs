@@ -96,6 +96,7 @@ fn edited(place: &impl Place, edit: &Edit) -> io::Result<()> {
             make_parents(place, path)?;
             place.symlink(target, path)
         }
+        Edit::Restore(..) => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -108,7 +109,8 @@ pub(crate) fn touched(edit: &Edit) -> Vec<&str> {
         | Edit::MakeFolder(path)
         | Edit::Age(path, _)
         | Edit::Executable(path, _)
-        | Edit::Symlink(path, _) => vec![path],
+        | Edit::Symlink(path, _)
+        | Edit::Restore(path, _) => vec![path],
     }
 }
 

@@ -71,6 +71,13 @@ pub enum Step {
     Deny(usize, String, bool),
     /// Somebody's clock jumps by so many seconds; 0 is the appliance, others are workstations.
     Clock(usize, i64),
+    /// By FTP somebody brings back one of all paths of which something was displaced, counted round and
+    /// round, in that version of it.
+    Restore(u32, u32),
+    /// A file on the drive rots, or a version: this one of all that there are, counted round and round.
+    Rot(u32),
+    /// Nobody is served for a while: the appliance reads everything again and lets go of old versions.
+    Idle,
     /// Everything is put right, syncs until it is quiet, and is checked.
     Settle,
 }
@@ -112,6 +119,8 @@ pub enum Edit {
     Executable(String, bool),
     /// A symlink is made.
     Symlink(String, String),
+    /// A version comes back, the n-th of what can be had of this path: only by FTP, and as a commit.
+    Restore(String, u32),
 }
 
 /// How a program writes.

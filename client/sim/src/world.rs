@@ -5,6 +5,7 @@
 //! borrowed while any of them runs.
 
 mod edits;
+mod idle;
 mod processes;
 mod rounds;
 mod settle;
@@ -14,6 +15,7 @@ pub(crate) use processes::on_appliance;
 pub(crate) use rounds::{edit_at_call, net_event};
 
 use crate::disks::{self, Machine};
+use crate::kept::Kept;
 use crate::oracle::Oracle;
 use crate::outcome::{self, Outcome};
 use crate::scenario::{Net, Scenario};
@@ -36,6 +38,7 @@ struct World {
     backup: Option<disks::Copy>,
     journal_copy: Option<disks::Saved>,
     oracle: Oracle,
+    kept: Kept,
     rounds: Vec<Round>,
     trace: Trace,
     outcome: Outcome,
@@ -156,6 +159,7 @@ impl World {
             backup: None,
             journal_copy: None,
             oracle: Oracle::default(),
+            kept: Kept::default(),
             rounds: Vec::new(),
             trace: Trace {
                 wanted: trace,
@@ -221,6 +225,17 @@ impl World {
         }
     }
 
+    /// Looks what was displaced on the drive.
+    fn watch(&mut self) {
+        match self.drive().filter(|drive| !drive.is_dead()) {
+            Some(drive) if self.plugged == Some(0) => {
+                let files = drive.files("", false);
+                self.kept.look(files);
+            }
+            Some(_) | None => self.kept.blink(),
+        }
+    }
+
     /// Notes what everybody has, where that was asked for.
     fn look_around(&mut self) {
         if !self.trace.wanted {
@@ -244,7 +259,8 @@ impl World {
             self.judge(verdict);
         }
         if let Some(drive) = self.drive() {
-            let files = drive.files("", false);
+            let mut files = drive.files("", false);
+            files.retain(|_, digest| !self.kept.is_rotten(digest));
             let verdict = self.oracle.integrity("the drive", &files);
             self.judge(verdict);
         }

@@ -55,6 +55,15 @@ impl Data {
         first..(at + bytes.len()).div_ceil(PAGE)
     }
 
+    /// Makes its first byte another one, where there is one.
+    pub(super) fn rot(&mut self) {
+        if self.len > 0
+            && let Some(first) = self.pages.first_mut()
+        {
+            Arc::make_mut(first)[0] ^= 0x80;
+        }
+    }
+
     /// Cuts it off or fills it up with zeros.
     pub(super) fn set_len(&mut self, len: usize) {
         if len >= self.len {

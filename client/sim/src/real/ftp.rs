@@ -77,7 +77,7 @@ impl Ftp {
                 self.command(&format!("SITE CHMOD {mode} /{path}"))
             }
             // There is no such command.
-            Edit::Symlink(..) => Err(Not::Refused),
+            Edit::Symlink(..) | Edit::Restore(..) => Err(Not::Refused),
         }
     }
 

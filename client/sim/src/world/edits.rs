@@ -1,5 +1,6 @@
 //! What somebody does to files, on a disk or through FTP, and what the oracle is told of it.
 
+use super::idle::restore;
 use super::{World, on_appliance, with};
 use crate::disks::{Access, Machine};
 use crate::place::{self, Files, Place, TICK, content_of, files_of, touched, visible};
@@ -89,6 +90,16 @@ fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
 
 /// Tells the oracle what an edit came to.
 fn note(world: &mut World, who: Who, edit: &Edit, before: &Files, after: &Files) {
+    if who == Who::Drive {
+        world.kept.wrote_by_hand(touched(edit));
+    }
+    // What rotted is nothing that anybody wrote, wherever it is moved.
+    let written = |files: &Files| {
+        let mut files = files.clone();
+        files.retain(|_, digest| !world.kept.is_rotten(digest));
+        files
+    };
+    let (before, after) = (&written(before), &written(after));
     let gone = world.oracle.edited(who, edit, before, after);
     if !gone.is_empty() {
         world.excuse(&gone);
@@ -180,6 +191,11 @@ fn ftp_edit(store: &Store, edit: &Edit, by: &By) -> Option<()> {
         }
         // There is no such command.
         Edit::Symlink(..) => return None,
+        Edit::Restore(path, number) => {
+            let path = parse(path)?;
+            with_parents(&path);
+            restore(store, &path, *number, by)?;
+        }
     }
     Some(())
 }

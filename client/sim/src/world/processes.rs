@@ -72,6 +72,7 @@ pub(super) fn revive() {
 pub(super) fn power_cut_appliance(unsynced: Unsynced) {
     with(|world| {
         world.oracle.forgetful = true;
+        world.kept.blink();
         if let Some(drive) = world.drive() {
             drive.crash(unsynced);
         }

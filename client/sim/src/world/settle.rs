@@ -1,5 +1,6 @@
 //! The end: everything is put right, and what came of it is judged.
 
+use super::idle::{check_kept, idle};
 use super::processes::{on_appliance, restart, revive, start_appliance, stop_appliance};
 use super::rounds::round;
 use super::steps::{plug, unplug, wait};
@@ -38,6 +39,8 @@ pub(super) fn settle() -> Result<(), String> {
     for (id, station, bytes) in SERVER.with_borrow_mut(|server| std::mem::take(&mut server.late)) {
         drop(server::take_commit(id, station, &bytes));
     }
+    // What rotted is known then, and given to nobody.
+    idle();
     let count = with(|world| world.stations.len());
     let mut problems = BTreeSet::new();
     for round_number in 0.. {
@@ -60,6 +63,7 @@ pub(super) fn settle() -> Result<(), String> {
         }
     }
     problems.extend(held_as_damaged()?);
+    check_kept()?;
     with(|world| {
         world.integrity();
         let everywhere = world.everywhere(false);
@@ -79,7 +83,7 @@ pub(super) fn settle() -> Result<(), String> {
 
 /// What the appliance holds back because its content changed and nothing else did. Where times are coarse,
 /// an edit of the same size on the drive itself, within one tick of the write before, looks like that. Else
-/// nothing may be held: nothing rots here.
+/// nothing may be held but what rotted.
 fn held_as_damaged() -> Result<Vec<String>, String> {
     let store = SERVER.with_borrow(|server| server.store.clone());
     let store = store.ok_or("no store after all was put right")?;
@@ -91,7 +95,13 @@ fn held_as_damaged() -> Result<Vec<String>, String> {
     });
     let paths: Vec<String> = paths.collect();
     let coarse = with(|world| world.drive().is_some_and(disks::Drive::is_coarse));
-    match paths.first() {
+    let files = with(|world| world.drive().map(|drive| drive.files("", false)));
+    let files = files.unwrap_or_default();
+    let rotten = |path: &&String| {
+        let digest = files.get(*path);
+        digest.is_some_and(|digest| with(|world| world.kept.is_rotten(digest)))
+    };
+    match paths.iter().find(|path| !rotten(path)) {
         Some(path) if !coarse => Err(format!("no damage: {path} is held as damaged")),
         Some(_) | None => Ok(paths),
     }

@@ -1,6 +1,7 @@
 //! The steps of a scenario.
 
 use super::edits::carry_out;
+use super::idle::{idle, restore_any, rot};
 use super::processes::{
     open_store, power_cut, power_cut_appliance, restart, revive, start_appliance, stop_appliance,
 };
@@ -28,6 +29,7 @@ pub(super) fn play(scenario: &Scenario) -> Result<(), String> {
         revive();
         take(step)?;
         with(World::integrity);
+        with(World::watch);
         with(World::look_around);
         if let Some(failure) = with(|world| world.failure.clone()) {
             return Err(failure);
@@ -130,6 +132,9 @@ fn take(step: &Step) -> Result<(), String> {
             };
             machine.jump(*seconds);
         }),
+        Step::Restore(number, version) => restore_any(*number, *version),
+        Step::Rot(number) => rot(*number),
+        Step::Idle => idle(),
         Step::Settle => return settle(),
     }
     Ok(())
@@ -162,6 +167,7 @@ pub(super) fn unplug() {
             drive.unmount();
         }
         world.oracle.forgetful = true;
+        world.kept.blink();
         world.plugged = None;
     });
 }
@@ -186,6 +192,7 @@ fn on_stopped(fault: Option<&'static str>, change: impl FnOnce(&mut World)) {
         if let Some(kind) = fault {
             world.fault(kind);
             world.oracle.forgetful = true;
+            world.kept.forget();
         }
         change(world);
     });
