@@ -37,6 +37,10 @@ struct Args {
     /// Try the bytes of this file alone, with the one target of --only
     #[arg(long, value_name = "FILE", conflicts_with = "seconds")]
     input: Option<PathBuf>,
+    /// Begin as another run with this number did, so that what fails, fails again; without it, each looks
+    /// elsewhere
+    #[arg(long)]
+    seed: Option<u32>,
     /// Put what led somewhere new among the seeds, the fewest files that do
     #[arg(long)]
     keep_seeds: bool,
@@ -81,7 +85,7 @@ fn run(args: &Args) -> anyhow::Result<bool> {
         args.seconds,
         at_once()
     );
-    let outcomes = all(&program, &folder, &targets, args.seconds)?;
+    let outcomes = all(&program, &folder, &targets, args)?;
     print_table(&targets, &outcomes);
     if args.keep_seeds {
         for target in &targets {
@@ -154,7 +158,7 @@ fn all(
     program: &Path,
     folder: &Path,
     targets: &[Target],
-    seconds: u32,
+    args: &Args,
 ) -> anyhow::Result<BTreeMap<&'static str, Outcome>> {
     let waiting = Mutex::new(targets.iter());
     let outcomes = Mutex::new(BTreeMap::new());
@@ -167,7 +171,7 @@ fn all(
                         let Some(target) = next else {
                             return Ok(());
                         };
-                        let outcome = one(program, folder, target, seconds)
+                        let outcome = one(program, folder, target, args)
                             .with_context(|| format!("cannot run {}", target.name))?;
                         let mut outcomes = outcomes.lock().expect("nobody panics with it");
                         outcomes.insert(target.name, outcome);
@@ -183,7 +187,7 @@ fn all(
     Ok(outcomes.into_inner().expect("nobody panics with it"))
 }
 
-fn one(program: &Path, folder: &Path, target: &Target, seconds: u32) -> anyhow::Result<Outcome> {
+fn one(program: &Path, folder: &Path, target: &Target, args: &Args) -> anyhow::Result<Outcome> {
     let (corpus, broken) = (
         corpus(folder, target),
         folder.join("broken").join(target.name),
@@ -195,7 +199,9 @@ fn one(program: &Path, folder: &Path, target: &Target, seconds: u32) -> anyhow::
     }
     fs::create_dir_all(&broken)?;
     let output = command(program, target)
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_total_time={}", args.seconds))
+        // libFuzzer takes 0 for "any".
+        .arg(format!("-seed={}", args.seed.unwrap_or(0)))
         .arg(format!("-artifact_prefix={}/", broken.display()))
         .arg("-print_final_stats=1")
         .arg(&corpus)
