@@ -215,6 +215,7 @@ fn spawn(
         .env_remove("RUST_BACKTRACE")
         // As its unit has it.
         .env("MALLOC_ARENA_MAX", "2")
+        .env("MALLOC_MMAP_THRESHOLD_", "131072")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

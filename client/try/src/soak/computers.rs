@@ -88,22 +88,51 @@ impl Computer {
     }
 }
 
-/// Has all of them sync to the end; then they, the drive and what was saved are the same. Returns how many
-/// files that are.
-pub(crate) fn converge(computers: &mut [Computer], drive: &Path) -> anyhow::Result<usize> {
+/// How it ended.
+pub(crate) struct Synced {
+    /// How many files of theirs are there with what was saved last.
+    pub(crate) files: usize,
+    /// How many of them as conflict copies: of a file that was saved again while its content was on the way,
+    /// and of which the client, killed just then, didn't know that it had arrived.
+    pub(crate) copies: usize,
+}
+
+/// Has all of them sync to the end; then they and the drive are the same, and what was saved is there.
+pub(crate) fn converge(computers: &mut [Computer], drive: &Path) -> anyhow::Result<Synced> {
     // What one sends last, those before it fetch in the second round.
     for computer in computers.iter().chain(computers.iter()) {
         computer.workstation.sync()?;
     }
-    let mut count = 0;
+    let mut synced = Synced {
+        files: 0,
+        copies: 0,
+    };
     for computer in computers.iter() {
         let folder = computer.workstation.folder.join(OWN);
         tree::compare(&folder, &drive.join(OWN))?;
         for (path, content) in &computer.saved {
-            let found = fs::read(drive.join(path)).with_context(|| path.clone())?;
-            ensure!(found == *content, "{path} isn't what was saved");
+            let at = drive.join(path);
+            let found = fs::read(&at).with_context(|| path.clone())?;
+            if found != *content {
+                ensure!(is_beside(&at, content)?, "{path} isn't what was saved");
+                synced.copies += 1;
+            }
+            synced.files += 1;
         }
-        count += computer.saved.len();
     }
-    Ok(count)
+    Ok(synced)
+}
+
+/// Whether a conflict copy of a file has this content.
+fn is_beside(file: &Path, content: &[u8]) -> anyhow::Result<bool> {
+    let name = file.file_stem().and_then(|name| name.to_str());
+    let begin = format!("{} (conflict ", name.context("a plain name")?);
+    for entry in fs::read_dir(file.parent().context("it is in a folder")?)? {
+        let entry = entry?;
+        let is_copy = entry.file_name().to_string_lossy().starts_with(&begin);
+        if is_copy && fs::read(entry.path())? == content {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

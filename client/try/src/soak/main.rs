@@ -125,7 +125,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
     ]);
     let whole = visitor::check(&visitors, &drive)?;
     let synced = computers::converge(&mut computers, &drive)?;
-    println!("{whole} files of visitors and {synced} of computers are as they were acknowledged");
+    println!(
+        "{whole} files of visitors are as they were acknowledged, {} of computers as they were saved, {} of them \
+         as conflict copies",
+        synced.files, synced.copies
+    );
     before.check(&after, GROWTH_MAX_KIB)?;
     tally.check()?;
     let status = appliance.stop()?;
