@@ -57,6 +57,11 @@ impl Kept {
         self.rotten.contains_key(digest)
     }
 
+    /// What a rotten content was before.
+    pub(crate) fn was(&self, digest: &Digest) -> Option<&Digest> {
+        self.rotten.get(digest)
+    }
+
     /// What has to be had back under its path.
     pub(crate) fn wanted(&self) -> impl Iterator<Item = (&str, &Digest)> {
         let all = self.displaced.iter();

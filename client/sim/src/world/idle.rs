@@ -135,7 +135,9 @@ pub(super) fn restore(store: &Store, path: &RelPath, number: u32, by: &By) -> Op
         let there = world.drive().map(|drive| drive.files("", false));
         let there = there.and_then(|files| files.get(path.as_str()).copied());
         world.fault("version restored");
-        if there != Some(file.digest) {
+        // Where the same stood there already it is done, unless it is known to have rotted.
+        let unnoticed = there.and_then(|there| world.kept.was(&there).copied());
+        if there != Some(file.digest) && unnoticed != Some(file.digest) {
             let wanted = world.oracle.name(&file.digest);
             world.judge(Err(format!(
                 "restore: {path} should be {wanted}, and is not"
