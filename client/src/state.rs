@@ -7,8 +7,9 @@
 //!
 //! A row is written only after what it says is durable on the side that it speaks of.
 
+mod lately;
+
 use crate::remote::RemoteTree;
-use raspbox_core::guard::{LATELY, Recent};
 use raspbox_core::tree::{Folder, Node};
 use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
@@ -253,71 +254,6 @@ impl State {
         tx.commit()
     }
 
-    /// What was deleted and replaced in the time before `now` that still counts for the brakes.
-    pub fn lately(&self, now: Mtime) -> rusqlite::Result<Recent> {
-        let mut recent = Recent::default();
-        let mut rows = self.db.prepare_cached(
-            "SELECT there, what, path FROM lately WHERE at BETWEEN ?1 - ?2 AND ?1 + ?2 OR at = ?3",
-        )?;
-        let mut rows = rows.query([now.0, lately_ns(), UNTIL_ANSWERED])?;
-        while let Some(row) = rows.next()? {
-            let side = match row.get::<_, bool>(0)? {
-                true => &mut recent.remote,
-                false => &mut recent.local,
-            };
-            let what = match row.get(1)? {
-                DELETED => &mut side.deleted,
-                LOST => &mut side.lost,
-                _ => &mut side.changed,
-            };
-            what.extend(RelPath::parse(&row.get::<_, String>(2)?).ok());
-        }
-        Ok(recent)
-    }
-
-    /// Remembers what is deleted and replaced now, and forgets what doesn't count any more: what is past,
-    /// and what a clock that was ahead has called later. What waited for an answer counts as if it had been
-    /// just now: nothing is asked any more.
-    pub fn note_lately(&mut self, recent: &Recent, now: Mtime) -> rusqlite::Result<()> {
-        let tx = self.db.transaction()?;
-        let waited = "UPDATE lately SET at = ? WHERE at = ?";
-        tx.execute(waited, [now.0, UNTIL_ANSWERED])?;
-        let old = "DELETE FROM lately WHERE at NOT BETWEEN ?1 - ?2 AND ?1 + ?2";
-        tx.execute(old, [now.0, lately_ns()])?;
-        for (there, side) in [(false, &recent.local), (true, &recent.remote)] {
-            let deleted = side.deleted.iter().map(|path| (DELETED, path));
-            let lost = side.lost.iter().map(|path| (LOST, path));
-            let changed = side.changed.iter().map(|path| (CHANGED, path));
-            for (what, path) in deleted.chain(lost).chain(changed) {
-                tx.prepare_cached("INSERT OR REPLACE INTO lately VALUES (?, ?, ?, ?)")?
-                    .execute(params![there, what, path.as_str(), now.0])?;
-            }
-        }
-        tx.commit()
-    }
-
-    /// What counts now shall count until somebody has answered, however long that takes.
-    pub fn keep_lately(&mut self, now: Mtime) -> rusqlite::Result<()> {
-        let keep = "UPDATE lately SET at = ?3 WHERE at BETWEEN ?1 - ?2 AND ?1 + ?2";
-        self.db
-            .execute(keep, [now.0, lately_ns(), UNTIL_ANSWERED])?;
-        Ok(())
-    }
-
-    /// Somebody has looked at what was deleted.
-    pub fn forget_lately_deleted(&mut self) -> rusqlite::Result<()> {
-        let forget = "DELETE FROM lately WHERE what IN (?, ?)";
-        self.db.execute(forget, [DELETED, LOST])?;
-        Ok(())
-    }
-
-    /// Somebody has looked at what was replaced.
-    pub fn forget_lately_changed(&mut self) -> rusqlite::Result<()> {
-        self.db
-            .execute("DELETE FROM lately WHERE what = ?", [CHANGED])?;
-        Ok(())
-    }
-
     /// Nothing in the staging folder belongs anywhere.
     pub fn clear_placing(&mut self) -> rusqlite::Result<()> {
         self.db.execute_batch("DELETE FROM placing")
@@ -523,7 +459,7 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
         // Tables that came later, and that a raspbox which doesn't know them needn't have.
         if found == FORMAT {
             db.execute_batch(DAMAGED)?;
-            db.execute_batch(LATELY_TABLE)?;
+            db.execute_batch(lately::TABLE)?;
         }
         return Ok(found);
     }
@@ -545,7 +481,7 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
          CREATE TABLE placing (staged TEXT PRIMARY KEY, path TEXT NOT NULL) WITHOUT ROWID;",
     )?;
     tx.execute_batch(DAMAGED)?;
-    tx.execute_batch(LATELY_TABLE)?;
+    tx.execute_batch(lately::TABLE)?;
     tx.pragma_update(None, "user_version", FORMAT)?;
     tx.commit()?;
     Ok(FORMAT)
@@ -555,25 +491,9 @@ const DAMAGED: &str = "CREATE TABLE IF NOT EXISTS damaged (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
     ctime INTEGER NOT NULL, inode INTEGER NOT NULL) WITHOUT ROWID";
 
-const LATELY_TABLE: &str = "CREATE TABLE IF NOT EXISTS lately (
-    there INTEGER NOT NULL, what INTEGER NOT NULL, path TEXT NOT NULL, at INTEGER NOT NULL,
-    PRIMARY KEY (there, what, path)) WITHOUT ROWID";
-
-/// In place of a time.
-const UNTIL_ANSWERED: i64 = i64::MAX;
-
-const DELETED: i64 = 0;
-const LOST: i64 = 1;
-const CHANGED: i64 = 2;
-
 const FILE: i64 = 0;
 const FOLDER: i64 = 1;
 const SYMLINK: i64 = 2;
-
-/// How long something counts for the brakes, in nanoseconds.
-fn lately_ns() -> i64 {
-    i64::try_from(LATELY.as_nanos()).unwrap_or(i64::MAX)
-}
 
 /// An entry as columns.
 #[derive(Default)]
