@@ -91,7 +91,10 @@ impl Found {
             filesystem,
             label: get("LABEL"),
             uuid: get("UUID"),
-            has_partitions: values.contains_key("PTTYPE"),
+            // The kernel looks for none within a partition; what looks like a table of them there is the boot
+            // sector of a filesystem that is broken.
+            has_partitions: values.contains_key("PTTYPE")
+                && !values.contains_key("PART_ENTRY_SCHEME"),
         }
     }
 
@@ -103,8 +106,8 @@ impl Found {
             None if self.has_partitions => return Verdict::Ignore,
             None => {
                 return Verdict::Leave(format!(
-                    "there is no filesystem on it; 'sudo raspboxd drive format {device}' says how to \
-                     make one"
+                    "there is no filesystem on it, or a broken one. If there were files on it, have a \
+                     computer check it; if not, 'sudo raspboxd drive format {device}' says how to make one"
                 ));
             }
             Some(Filesystem::Other(name)) => {
@@ -174,6 +177,8 @@ mod tests {
         };
         assert_eq!(found, expected);
         assert!(Found::parse("PTTYPE=dos\n").has_partitions);
+        // exFAT, whose boot sector is there and nothing else.
+        assert!(!Found::parse("PTTYPE=dos\nPART_ENTRY_SCHEME=dos\n").has_partitions);
         let ntfs = Found::parse("LABEL=a\u{1b}[0m\u{7}\nTYPE=ntfs\n");
         assert_eq!(ntfs.filesystem, Some(Filesystem::Other("ntfs".into())));
         assert_eq!(ntfs.label, "a?[0m?");

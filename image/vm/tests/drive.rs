@@ -246,7 +246,7 @@ fn a_stick_without_the_label_is_left_alone_until_it_is_adopted() -> anyhow::Resu
     // What can't be served is said, and stays as it is.
     let blank = Stick::unformatted(STICK_MIB)?;
     machine.plug(&blank, 1)?;
-    appliance.says("there is no filesystem on it; 'sudo raspboxd drive format /dev/sda1'")?;
+    appliance.says("'sudo raspboxd drive format /dev/sda1' says how to make one")?;
     // Without the words it only says what is on it.
     machine.ok("raspboxd drive format /dev/sda1")?;
     assert_ne!(machine.run("blkid /dev/sda1 | grep TYPE=")?.status, 0);
