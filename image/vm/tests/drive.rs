@@ -65,7 +65,6 @@ fn paired(appliance: &Appliance, dir: &Path, name: &str) -> anyhow::Result<Works
 }
 
 #[test]
-#[ignore = "has not been seen to pass"]
 fn a_stick_with_the_label_is_served_and_gone_and_served_by_another_name() -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     let machine = &appliance.machine;
@@ -223,7 +222,6 @@ fn a_second_drive_waits_for_the_place_of_the_first() -> anyhow::Result<()> {
 }
 
 #[test]
-#[ignore = "has not been seen to pass"]
 fn a_stick_without_the_label_is_left_alone_until_it_is_adopted() -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     let machine = &appliance.machine;
@@ -256,7 +254,6 @@ fn a_stick_without_the_label_is_left_alone_until_it_is_adopted() -> anyhow::Resu
 }
 
 #[test]
-#[ignore = "has not been seen to pass"]
 fn a_broken_ext4_is_only_read() -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     let stick = stick(Filesystem::Ext4)?;
@@ -282,7 +279,6 @@ fn a_broken_ext4_is_only_read() -> anyhow::Result<()> {
 }
 
 #[test]
-#[ignore = "has not been seen to pass"]
 fn what_can_be_repaired_is_and_is_said() -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     for filesystem in Filesystem::ALL {
@@ -390,7 +386,6 @@ fn a_full_drive_takes_no_more_and_lets_old_versions_go_first() -> anyhow::Result
 }
 
 #[test]
-#[ignore = "has not been seen to pass"]
 fn a_drive_that_the_kernel_gives_up_on_is_said_and_served_again_after_its_check()
 -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
@@ -421,7 +416,6 @@ fn a_drive_that_the_kernel_gives_up_on_is_said_and_served_again_after_its_check(
 }
 
 #[test]
-#[ignore = "has not been seen to pass"]
 fn a_drive_that_fails_is_said_and_what_can_be_read_is_served() -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     let stick = stick(Filesystem::Ext4)?;
