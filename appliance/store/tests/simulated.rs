@@ -60,6 +60,19 @@ fn file(content: &str) -> File {
     }
 }
 
+/// A commit of the new file "a".
+fn put_one(executable: bool) -> [CommitFrame; 2] {
+    let op = Op::Put {
+        path: path("a"),
+        expect: Expect::Absent,
+        file: File {
+            executable,
+            ..file("one")
+        },
+    };
+    [CommitFrame::Op(op), CommitFrame::Data(b"one".to_vec())]
+}
+
 /// Commits one operation, under an id made of its content.
 fn commit(store: &Store, content: &str, op: &[CommitFrame]) -> Result<(), StoreError> {
     let frames = to_bytes(&[op, &[CommitFrame::End { ops: 1 }]].concat());
@@ -531,15 +544,9 @@ fn after_a_write_that_failed_nothing_is_changed_until_the_next_mount() {
         let made = top.and_then(|top| top.create_file("a", 0o644));
         made.expect("made").write_all(b"one").expect("written");
         disk.lose_writes();
-        let op = Op::Put {
-            path: path("a"),
-            expect: Expect::Absent,
-            file: file("one"),
-        };
-        let frames = [CommitFrame::Op(op), CommitFrame::Data(b"one".to_vec())];
         assert_eq!(store.unwritten(), None);
         for _ in 0..3 {
-            let told = commit(&store, "one", &frames);
+            let told = commit(&store, "one", &put_one(false));
             assert!(matches!(told, Err(StoreError::NotNow(_))), "{told:?}");
         }
         let why = store.unwritten().expect("it is known").to_owned();
@@ -618,17 +625,8 @@ fn what_could_not_be_made_executable_is_not_said_to_be() {
         let disk = Disk::new(Traits::ext4());
         disk.mount(Path::new(AT));
         let store = open(&Faults::default()).expect("opens");
-        let op = Op::Put {
-            path: path("a"),
-            expect: Expect::Absent,
-            file: File {
-                executable: true,
-                ..file("one")
-            },
-        };
-        let frames = [CommitFrame::Op(op), CommitFrame::Data(b"one".to_vec())];
         disk.fail(disk.steps() + step, Fault::Io);
-        let done = commit(&store, "one", &frames);
+        let done = commit(&store, "one", &put_one(true));
         let over = !disk.forgive().is_empty();
         if done.is_ok() {
             let tree = disk.user().tree("");
@@ -650,16 +648,7 @@ fn a_disk_without_executable_bits_takes_what_is_executable() {
     let disk = Disk::new(Traits::fat());
     disk.mount(Path::new(AT));
     let store = open(&Faults::default()).expect("opens");
-    let op = Op::Put {
-        path: path("a"),
-        expect: Expect::Absent,
-        file: File {
-            executable: true,
-            ..file("one")
-        },
-    };
-    let frames = [CommitFrame::Op(op), CommitFrame::Data(b"one".to_vec())];
-    commit(&store, "one", &frames).expect("done");
+    commit(&store, "one", &put_one(true)).expect("done");
     assert_eq!(files(&disk), Files::from([("a".into(), "one".into())]));
 }
 
