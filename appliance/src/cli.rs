@@ -564,7 +564,7 @@ fn status(at: &At, json: bool) -> anyhow::Result<Exit> {
         if let Some(celsius) = board::report().and_then(|report| report.celsius) {
             print(&format!("temperature {celsius} °C\n"));
         }
-        for problem in owner::problems() {
+        for problem in owner::told().problems {
             print(&format!("problem {problem}\n"));
         }
     }

@@ -133,6 +133,7 @@ impl Status {
         let mut online: Vec<String> = accounts.map(|account| account.to_string()).collect();
         online.sort_unstable();
         online.dedup();
+        let told = owner::told();
         Status {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -140,10 +141,10 @@ impl Status {
             fingerprint: shared.identity.fingerprint_text(),
             drive: look.map_or(Drive::Silent, |look| Drive::of(shared, &look)),
             network: network::report().map(|report| report.line),
-            problems: owner::problems().len(),
+            problems: told.problems.len(),
             nobody_may_enter: shared.accounts.devices().is_empty()
                 && shared.accounts.users().is_empty(),
-            has_owners_file: owner::has_file(),
+            has_owners_file: told.page.is_some(),
             paired: shared.accounts.devices().len(),
             online,
             sessions: sessions.len(),

@@ -1,8 +1,9 @@
 //! Filesystems that root's commands remember over restarts: a file with a UUID in each line.
 
+use crate::whole;
 use anyhow::Context;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// How many are remembered; the oldest are forgotten.
@@ -55,17 +56,10 @@ impl Listed {
     fn write(&self, all: &[String]) -> anyhow::Result<()> {
         let cannot = || format!("cannot write {}", self.0.display());
         let folder = self.0.parent().with_context(cannot)?;
-        let fresh = self.0.with_extension("new");
         let text: String = all.iter().map(|uuid| format!("{uuid}\n")).collect();
-        let write = || -> io::Result<()> {
-            fs::create_dir_all(folder)?;
-            let mut file = fs::File::create(&fresh)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, &self.0)?;
-            fs::File::open(folder)?.sync_all()
-        };
-        write().with_context(cannot)
+        fs::create_dir_all(folder)
+            .and_then(|()| whole::write(&self.0, text.as_bytes(), 0o644))
+            .with_context(cannot)
     }
 }
 

@@ -20,17 +20,10 @@ pub(crate) const ZONES: &str = "/usr/share/zoneinfo";
 /// What the file may be called: Windows hides endings, and then people make the second of the first.
 pub(crate) const NAMES: [&str; 2] = ["raspbox.toml", "raspbox.toml.txt"];
 
-/// What was wrong with the file at the last boot, and with what was done about it; each with its line where
-/// it has one.
-pub(crate) fn problems() -> Vec<String> {
-    Told::read(&Root::new("/".into()))
-        .map(|told| told.problems)
-        .unwrap_or_default()
-}
-
-/// Whether this machine was set up by the owner's file on its card.
-pub(crate) fn has_file() -> bool {
-    Told::read(&Root::new("/".into())).is_some_and(|told| told.page.is_some())
+/// What came of the file at the last boot: what was wrong with it and with what was done about it, each with its
+/// line where it has one. Nothing where there was no boot of ours.
+pub(crate) fn told() -> Told {
+    Told::read(&Root::new("/".into())).unwrap_or_default()
 }
 
 /// What a file is, and what is wrong with it.
