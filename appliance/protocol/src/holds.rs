@@ -7,6 +7,8 @@
 //! A few are asked for by `SITE RBX HOLDS <digest> …`. Many are stored as a list of [`HoldsFrame`]s
 //! under `holds/<uuid>`, and the answer is then retrieved under that name. Either way it is [`Held`].
 //!
+//! The appliance reads what it keeps before it says so, up to a limit of its own, so an answer may take half a minute.
+//!
 //! A file that has the content now does not count: somebody may overwrite that one as well, before
 //! anybody has a copy.
 

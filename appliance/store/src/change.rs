@@ -116,6 +116,33 @@ impl Change {
         one.into_iter().chain(other)
     }
 
+    /// The path and the content that it gives it, unless it does so whatever stands there.
+    pub(crate) fn gives(&self) -> Option<(&RelPath, &File)> {
+        match self {
+            Change::Put {
+                path,
+                expected: Expected::Absent | Expected::Version(_),
+                content: Content::File { file, .. },
+                ..
+            }
+            | Change::PutBack { path, file, .. } => Some((path, file)),
+            Change::Put {
+                expected: Expected::Any,
+                ..
+            }
+            | Change::Put {
+                content: Content::Symlink(_),
+                ..
+            }
+            | Change::Keep { .. }
+            | Change::MakeFolder { .. }
+            | Change::Delete { .. }
+            | Change::Move { .. }
+            | Change::SetMeta { .. }
+            | Change::Refused(_) => None,
+        }
+    }
+
     /// The name in the staging folder of what it brings.
     pub(crate) fn staged(&self) -> Option<&str> {
         match self {

@@ -257,11 +257,24 @@ impl Inner {
         row: &Row,
         found: Option<&Digest>,
     ) -> Result<bool, StoreError> {
+        let writer = self.writer()?;
+        let tx = self.begin(&writer.db)?;
+        let damaged = self.judge(&tx, at, row, found)?;
+        self.publish(tx)?;
+        Ok(damaged)
+    }
+
+    /// The same within a transaction.
+    pub(crate) fn judge(
+        &self,
+        tx: &Tx<'_>,
+        at: &RelPath,
+        row: &Row,
+        found: Option<&Digest>,
+    ) -> Result<bool, StoreError> {
         let Some(expected) = row.digest() else {
             return Ok(false);
         };
-        let writer = self.writer()?;
-        let tx = self.begin(&writer.db)?;
         if rows::get(tx.db, at)?.as_ref() != Some(row) {
             return Ok(false);
         }
@@ -275,12 +288,10 @@ impl Inner {
             return Ok(false);
         }
         if found.is_some() && row.is_racy() && row.by == OTHER_MEANS {
-            self.scan_at(&tx, &folder, at)?;
-            self.publish(tx)?;
+            self.scan_at(tx, &folder, at)?;
             return Ok(false);
         }
-        mark(&tx, at, &expected, found)?;
-        tx.commit()?;
+        mark(tx, at, &expected, found)?;
         tracing::error!(
             path = %at, %expected, found = found.map(tracing::field::display),
             "damaged: its content changed though nobody wrote to it. Repair it with: \

@@ -6,6 +6,7 @@ use crate::holds::{Disk, Space};
 use crate::journal::{self, Journal, Tx};
 use crate::model::{Faults, Options};
 use crate::staging::Own;
+use crate::versions::ReadWhole;
 use nix::libc;
 use raspbox_beneath::File;
 use raspbox_protocol::info::DriveId;
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     cursor: Mutex<Cursor>,
     listener: Mutex<Option<Listener>>,
     steps: AtomicU32,
+    pub(crate) read_whole: ReadWhole,
     /// Why nothing is changed on the drive any more, once something could not be written to it.
     unwritten: OnceLock<String>,
     /// How much may be written before the free space is looked at again, by all sessions together: else
@@ -121,6 +123,7 @@ impl Inner {
             cursor: Mutex::new(cursor),
             listener: Mutex::default(),
             steps: AtomicU32::new(0),
+            read_whole: ReadWhole::default(),
             unwritten: OnceLock::new(),
             unlooked_bytes: AtomicU64::new(0),
             opened: (last, raspbox_beneath::uptime()),
@@ -378,7 +381,7 @@ fn used_bytes(folder: &Folder) -> io::Result<u64> {
 
 /// What a panic left behind is still whole: the values are replaced at once, and the writer has
 /// [`Writer::unsettled`].
-fn lock_anyway<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock_anyway<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -427,7 +427,8 @@ impl Store {
         Ok(sources.into_iter().next().map(|source| source.file))
     }
 
-    /// Which of these contents are kept as versions; a file that has one of them now doesn't count.
+    /// Which of these contents are kept as versions, so that a copy may be given up. A file that has one of
+    /// them now doesn't count. Reads them, unless they are very large, which takes its time.
     pub fn holds(&self, digests: &[Digest]) -> Result<Held, StoreError> {
         self.0.holds(digests).map(Held)
     }

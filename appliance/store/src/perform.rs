@@ -369,7 +369,13 @@ impl Batch<'_> {
         row: &Row,
         end: End<'_>,
     ) -> Result<(), Stop> {
-        if !damage::is_marked(self.tx.db, path, row)? {
+        let doubted = damage::is_marked(self.tx.db, path, row)?
+            || match row.digest() {
+                // What is kept of it has rotted, and so may this have.
+                Some(digest) => damage::is_kept_marked(self.tx.db, &digest)?,
+                None => false,
+            };
+        if !doubted {
             return self.keep(staged, path, row, end);
         }
         // Its row says what it should be; it is kept as what it is.

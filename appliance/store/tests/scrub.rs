@@ -4,8 +4,9 @@
 mod common;
 
 use common::{Box, Faults, LONG_AGO, by, delete, file, know, mv, path, put, rot, scrub};
-use raspbox_protocol::commit::{Expect, Outcome, Refusal};
+use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal};
 use raspbox_protocol::damage::{Damage, Place};
+use raspbox_protocol::holds::Held;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, RelPath, Version};
 use raspbox_store::{Step, StoreError, Tally};
@@ -393,6 +394,120 @@ fn a_good_content_is_not_dropped_for_a_rotten_version_that_nobody_has_noticed() 
     rot_version(&my, "first content", "f!rst content");
     commit(&my, 3, "a", Expect::Version(my.version("a")), "third");
     assert!(my.keeps("a", "first content"));
+}
+
+fn holds(my: &Box, content: &str) -> bool {
+    let Held(held) = my.store().holds(&[of(content)]).expect("an answer");
+    held == [true]
+}
+
+/// A computer gives up its copy on the strength of this.
+#[test]
+fn what_rotted_before_it_was_replaced_is_not_said_to_be_kept() {
+    for by_what in ["replaced", "deleted", "replaced by whoever expects nothing"] {
+        let my = with_file("a", "good content");
+        rot(&my, "a", "evil content");
+        match by_what {
+            "replaced" => {
+                commit(&my, 1, "a", Expect::Version(my.version("a")), "an edit");
+            }
+            "deleted" => drop(my.one(1, delete("a", my.version("a")))),
+            _ => drop(my.put("a", "an edit").expect("put")),
+        }
+        assert!(!holds(&my, "good content"), "{by_what}");
+        let kept = (None, of("good content"), Some(of("evil content")));
+        assert_eq!(damages(&my), [kept], "{by_what}");
+        // So it is brought by who has it.
+        let keep = CommitFrame::Op(Op::Keep {
+            path: path("a"),
+            file: file("good content"),
+        });
+        let content = CommitFrame::Data(b"good content".to_vec());
+        let done = my.one(2, vec![keep, content]);
+        assert!(matches!(done, Outcome::Done(_)), "{done:?}");
+        assert!(holds(&my, "good content"), "{by_what}");
+        assert!(my.keeps("a", "good content"), "{by_what}");
+        assert_eq!(damages(&my), [], "{by_what}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_read_again_once_another_took_its_place() {
+    let my = with_file("a", "good content");
+    let edit = |n, content| commit(&my, n, "a", Expect::Version(my.version("a")), content);
+    edit(1, "an edit");
+    assert!(holds(&my, "good content"));
+    // The kept one rots, is found to have, and what takes its place has rotted as well.
+    rot_version(&my, "good content", "g##d content");
+    edit(2, "good content");
+    rot(&my, "a", "evil content");
+    edit(3, "another edit");
+    assert!(!holds(&my, "good content"));
+}
+
+#[test]
+fn a_rotten_version_does_not_count_as_good_for_what_took_its_place_unread() {
+    let my = with_file("a", "good content");
+    let edit = |n, content| commit(&my, n, "a", Expect::Version(my.version("a")), content);
+    edit(1, "an edit");
+    rot_version(&my, "good content", "g##d content");
+    scrub(&my);
+    edit(2, "good content");
+    rot(&my, "a", "evil content");
+    edit(3, "another edit");
+    let kept = |expected, found| (None, of(expected), Some(of(found)));
+    let mut expected = [
+        kept("good content", "g##d content"),
+        kept("evil content", "evil content"),
+    ];
+    expected.sort_by_key(|(_, expected, _)| *expected);
+    assert_eq!(damages(&my), expected);
+    assert!(my.keeps("a", "evil content"));
+}
+
+#[test]
+fn the_content_that_stands_there_mends_what_became_of_it_though_nobody_knew() {
+    let put_it = |my: &Box, n, expect| commit(my, n, "a", expect, "good content");
+    for expect in ["its version", "nothing"] {
+        let my = with_file("a", "good content");
+        rot(&my, "a", "evil content");
+        let version = my.version("a");
+        let outcome = match expect {
+            "its version" => put_it(&my, 1, Expect::Version(version)),
+            _ => put_it(&my, 1, Expect::Absent),
+        };
+        assert_eq!(outcome, Outcome::Done(Version(version.0 + 1)), "{expect}");
+        assert_eq!(fetch(&my, "a").expect("good"), "good content", "{expect}");
+        assert!(my.keeps("a", "evil content"), "{expect}");
+        my.check_tree();
+    }
+}
+
+#[test]
+fn a_restore_of_what_stands_there_mends_it_though_nobody_knew_that_it_rotted() {
+    for no_copies in [false, true] {
+        let mut my = with_file("a", "good content");
+        for (n, content) in [(1, "an edit"), (2, "good content")] {
+            commit(&my, n, "a", Expect::Version(my.version("a")), content);
+        }
+        rot(&my, "a", "evil content");
+        my.open_with(Faults {
+            no_copies,
+            ..Faults::default()
+        })
+        .expect("opens");
+        let restore = CommitFrame::Op(Op::Restore {
+            path: path("a"),
+            expect: Expect::Version(my.version("a")),
+            file: file("good content"),
+        });
+        let done = my.one(3, vec![restore]);
+        assert!(matches!(done, Outcome::Done(_)), "{done:?}");
+        assert_eq!(my.on_disk("a").as_deref(), Some("good content"));
+        assert_eq!(fetch(&my, "a").expect("good"), "good content");
+        assert!(my.keeps("a", "evil content"), "{no_copies}");
+        my.check_tree();
+    }
 }
 
 #[test]
