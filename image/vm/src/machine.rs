@@ -19,6 +19,10 @@ use tempfile::TempDir;
 /// Up to a root shell, from a cold start: more than a minute of processor time, beside other work many.
 const BOOT_DEADLINE: Duration = Duration::from_secs(1800);
 
+/// The processor time of QEMU after which a machine that has no shell yet hangs: many times what it takes, whatever
+/// else runs here.
+const BOOT_CPU_MAX: Duration = Duration::from_secs(600);
+
 /// One machine. All of it can be called from several threads: the power can be cut while a command runs,
 /// which then is an error.
 #[derive(Debug)]
@@ -455,8 +459,17 @@ impl Machine {
             forward(&mut lines.qmp, self.address(), *here, *to)?;
         }
         lines.qmp.execute("cont", json!({}))?;
-        let shell = Shell::begin(&mut lines.console, lines.shell, BOOT_DEADLINE)
-            .with_context(|| qemu.logs())?;
+        let patience = || {
+            let cpu = qemu.cpu()?;
+            ensure!(
+                cpu < BOOT_CPU_MAX,
+                "it hangs: no shell after {} s of processor time",
+                cpu.as_secs()
+            );
+            Ok(())
+        };
+        let shell = Shell::begin(&mut lines.console, lines.shell, BOOT_DEADLINE, patience)
+            .with_context(|| format!("{}\n{}", qemu.logs(), whereabouts(&mut lines.qmp)))?;
         *lock(&self.shell) = Some(shell);
         *lock(&self.running) = Some(Running {
             qemu,
@@ -492,6 +505,20 @@ impl Machine {
     fn with<T>(&self, what: impl FnOnce(&mut Running) -> anyhow::Result<T>) -> anyhow::Result<T> {
         what(lock(&self.running).as_mut().context("the power is off")?)
     }
+}
+
+/// Where its processors are, twice: what a machine that hangs does can be told from it.
+fn whereabouts(qmp: &mut Qmp) -> String {
+    let mut look = || match qmp.monitor("info registers -a") {
+        Ok(registers) => registers
+            .lines()
+            .filter(|line| line.contains("PC="))
+            .map(|line| line.trim().to_owned() + "\n")
+            .collect(),
+        Err(error) => format!("{error:#}\n"),
+    };
+    let (first, second): (String, String) = (look(), look());
+    format!("its processors:\n{first}{second}")
 }
 
 fn attach(qmp: &mut Qmp, port: u8, plugged: &Plugged) -> anyhow::Result<()> {

@@ -23,7 +23,7 @@ const NETWORK: &str =
 
 /// For the kernel. systemd's deadlines are of real time, and this computer is emulated and slow.
 /// The shell is asked for here, so that the image needs nothing of ours.
-const COMMAND_LINE: &str = "console=ttyAMA0,115200 quiet net.ifnames=0 \
+const COMMAND_LINE: &str = "console=ttyAMA0,115200 net.ifnames=0 \
     systemd.default_device_timeout_sec=600 systemd.default_timeout_start_sec=600 \
     systemd.debug_shell=hvc0 systemd.mask=serial-getty@hvc0.service systemd.mask=serial-getty@ttyAMA0.service";
 

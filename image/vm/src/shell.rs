@@ -45,11 +45,13 @@ pub(crate) struct Shell<R = BufReader<UnixStream>, W = UnixStream> {
 
 impl Shell {
     /// Asks for it on the console of a machine that is booting, where the kernel's command line has systemd
-    /// start a plain shell. So nothing in the image needs to be ours.
+    /// start a plain shell. So nothing in the image needs to be ours. `patience` is asked again and again whether
+    /// to wait on, and is an error once it isn't worth it.
     pub(crate) fn begin(
         console: &mut UnixStream,
         port: UnixStream,
         deadline: Duration,
+        patience: impl Fn() -> anyhow::Result<()>,
     ) -> anyhow::Result<Shell> {
         let end = Instant::now() + deadline;
         console.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -61,6 +63,7 @@ impl Shell {
                 "no shell on the console after {} s",
                 deadline.as_secs()
             );
+            patience()?;
             console.write_all(b"\necho shell-is-''there\n")?;
             let mut piece = [0; 4096];
             match console.read(&mut piece) {

@@ -300,7 +300,6 @@ fn what_can_be_repaired_is_and_is_said() -> anyhow::Result<()> {
 }
 
 #[test]
-#[ignore = "has not been seen to pass"]
 fn what_nobody_can_repair_or_read_costs_nothing_else() -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     for filesystem in Filesystem::ALL {
@@ -325,7 +324,6 @@ fn what_nobody_can_repair_or_read_costs_nothing_else() -> anyhow::Result<()> {
 }
 
 #[test]
-#[ignore = "has not been seen to pass"]
 fn a_full_drive_takes_no_more_and_lets_old_versions_go_first() -> anyhow::Result<()> {
     let appliance = Appliance::start()?;
     for filesystem in Filesystem::ALL {
