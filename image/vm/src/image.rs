@@ -10,11 +10,13 @@ use crate::cpio::Archive;
 use crate::kernel::{Kernel, kernel};
 use crate::machine::Machine;
 use crate::package::Package;
+use crate::pi3::Pi3;
 use crate::stage::{Build, Stage};
-use crate::stick::MIB;
+use crate::stick::{MIB, Stick};
 use crate::tool::{run, text, tool};
 use anyhow::Context;
 use std::fs::{self, File};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 const INIT: &str = include_str!("../guest/init-card");
@@ -85,21 +87,43 @@ impl Image {
     /// Where it doesn't come up.
     pub fn booted(&self, edited: &[(&str, &str)]) -> anyhow::Result<Machine> {
         let dir = tempfile::tempdir()?;
-        let raw = dir.path().join("card.raw");
+        let card = self.flashed(dir.path(), edited)?;
+        Machine::cold_in(dir, card, self.kernel.clone())
+    }
+
+    /// The same in a Raspberry Pi 3 with this stick, which is not waited for.
+    ///
+    /// # Errors
+    /// Where there is no QEMU for it.
+    pub fn in_a_pi3(
+        &self,
+        edited: &[(&str, &str)],
+        stick: &Stick,
+        passive_ports: RangeInclusive<u16>,
+    ) -> anyhow::Result<Pi3> {
+        let dir = tempfile::tempdir()?;
+        let card = self.flashed(dir.path(), edited)?;
+        Pi3::boot(dir, &card, &self.kernel, stick, passive_ports)
+    }
+
+    /// A card of a size that cards are sold in.
+    fn flashed(&self, dir: &Path, edited: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
+        let raw = dir.join("card.raw");
         run(tool("cp")
             .arg("--sparse=always")
             .arg(self.dir.join("raspbox.img"))
             .arg(&raw))?;
         let boot = format!("{}@@{}", text(&raw)?, BOOT_AT_MIB * MIB);
         for (name, content) in edited {
-            let file = dir.path().join("edited");
+            let file = dir.join("edited");
             fs::write(&file, content)?;
             run(tool("mcopy")
                 .args(["-o", "-i", &boot])
                 .arg(&file)
                 .arg(format!("::/{name}")))?;
         }
-        let card = dir.path().join("card.qcow2");
+        let card = dir.join("card.qcow2");
+        let len = fs::metadata(&raw)?.len().next_power_of_two();
         run(tool("qemu-img").args([
             "create",
             "-q",
@@ -110,8 +134,9 @@ impl Image {
             "-b",
             text(&raw)?,
             text(&card)?,
+            &len.to_string(),
         ]))?;
-        Machine::cold_in(dir, card, self.kernel.clone())
+        Ok(card)
     }
 }
 
@@ -152,14 +177,19 @@ fn make(
 
     let boot = dir.join("boot");
     fs::create_dir(&boot)?;
-    fs::copy(kernel.dir.join("vmlinuz"), boot.join("vmlinuz"))?;
-    // Of two files with the same name in archives one after another, the kernel takes the last.
-    let mut initrd = fs::read(kernel.dir.join("initrd"))?;
-    initrd.resize(initrd.len().next_multiple_of(4), 0);
+    for file in ["vmlinuz", "pi3.dtb"] {
+        fs::copy(kernel.dir.join(file), boot.join(file))?;
+    }
     let mut ours = Archive::default();
     ours.file("init", INIT.as_bytes());
-    initrd.extend(ours.finish());
-    fs::write(boot.join("initrd"), initrd)?;
+    let ours = ours.finish();
+    for name in ["initrd", "initrd-pi3"] {
+        // Of two files with the same name in archives one after another, the kernel takes the last.
+        let mut initrd = fs::read(kernel.dir.join(name))?;
+        initrd.resize(initrd.len().next_multiple_of(4), 0);
+        initrd.extend(&ours);
+        fs::write(boot.join(name), initrd)?;
+    }
     Ok(())
 }
 

@@ -22,6 +22,19 @@ const LOADED_FIRST: &[&str] = &[
     "ext4",
 ];
 
+/// The same on the Raspberry Pi 3: the reader of its card, its USB controller, and what hangs there when it starts.
+const LOADED_FIRST_PI3: &[&str] = &[
+    "bcm2835",
+    "dwc2",
+    "phy_generic",
+    "usb_storage",
+    "crc32c_generic",
+    "ext4",
+];
+
+/// What the Raspberry Pi 3 consists of, as Debian's kernel has it.
+const DEVICE_TREE_PI3: &str = "bcm2837-rpi-3-b.dtb";
+
 /// Hardware that no machine of ours has: nearly half of the modules.
 const LEFT_OUT: &[&str] = &[
     "drivers/gpu",
@@ -35,7 +48,7 @@ const LEFT_OUT: &[&str] = &[
 
 const INIT: &str = include_str!("../guest/init");
 
-/// A folder with `vmlinuz`, `initrd` and `modules.tar`.
+/// A folder with `vmlinuz`, `initrd` and `modules.tar`; `pi3.dtb` and `initrd-pi3` are for that board.
 #[derive(Debug, Clone)]
 pub(crate) struct Kernel {
     pub(crate) dir: PathBuf,
@@ -79,9 +92,15 @@ fn make(dir: &Path) -> anyhow::Result<()> {
     // depmod looks in lib/modules only.
     std::os::unix::fs::symlink("usr/lib", unpacked.join("lib"))?;
     run(tool("depmod").arg("-b").arg(&unpacked).arg(version))?;
-    fs::write(
-        dir.join("initrd"),
-        initrd(&modules, &unpacked.join("usr/bin/busybox"))?,
+    let busybox = fs::read(unpacked.join("usr/bin/busybox"))?;
+    for (name, first) in [("initrd", LOADED_FIRST), ("initrd-pi3", LOADED_FIRST_PI3)] {
+        fs::write(dir.join(name), initrd(&modules, &busybox, first)?)?;
+    }
+    fs::copy(
+        unpacked
+            .join(format!("usr/lib/linux-image-{version}/broadcom"))
+            .join(DEVICE_TREE_PI3),
+        dir.join("pi3.dtb"),
     )?;
     fs::copy(
         unpacked.join("boot").join(format!("vmlinuz-{version}")),
@@ -140,17 +159,17 @@ fn download(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn initrd(modules: &Path, busybox: &Path) -> anyhow::Result<Vec<u8>> {
+fn initrd(modules: &Path, busybox: &[u8], first: &[&str]) -> anyhow::Result<Vec<u8>> {
     let mut archive = Archive::default();
     for folder in ["bin", "proc", "sys", "dev", "root", "modules"] {
         archive.folder(folder);
     }
     archive.file("init", INIT.as_bytes());
-    archive.file("bin/busybox", &fs::read(busybox)?);
+    archive.file("bin/busybox", busybox);
     let dependencies = fs::read_to_string(modules.join("modules.dep"))?;
     let builtin = fs::read_to_string(modules.join("modules.builtin"))?;
     let mut order = String::new();
-    for module in load_order(&dependencies, &builtin, LOADED_FIRST)? {
+    for module in load_order(&dependencies, &builtin, first)? {
         let content = if module.ends_with(".xz") {
             let unpacked = output(tool("xz").arg("-dc").arg(modules.join(&module)))?;
             if !unpacked.status.success() {

@@ -36,7 +36,8 @@
 //! plainest program that somebody could use it with.
 //!
 //! What isn't modelled: a drive that loses its cache when the power goes (what the machine's kernel
-//! has written to the drive is there, flushed or not), and the hardware of a Raspberry Pi.
+//! has written to the drive is there, flushed or not), and the hardware of a Raspberry Pi, but for the
+//! little of it that a [`Pi3`] has.
 
 mod appliance;
 mod begun;
@@ -48,6 +49,7 @@ mod image;
 mod kernel;
 mod machine;
 mod package;
+mod pi3;
 mod qemu;
 mod qmp;
 mod root;
@@ -63,6 +65,7 @@ pub use ftp::{Ftp, Reply, Upload};
 pub use image::Image;
 pub use machine::{Machine, Traffic};
 pub use package::Package;
+pub use pi3::Pi3;
 pub use shell::Output;
 pub use snapshot::Snapshot;
 pub use stage::{Stage, Step, SubStage};

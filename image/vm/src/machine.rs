@@ -306,10 +306,7 @@ impl Machine {
     /// machine.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        let hash = blake3::hash(self.dir.path().as_os_str().as_encoded_bytes());
-        let [a, b, c, ..] = *hash.as_bytes();
-        // Not 127.0.0.1 and its neighbours, and no .0 or .255.
-        Ipv4Addr::new(127, a | 1, b, c.clamp(1, 254))
+        own_address(self.dir.path())
     }
 
     /// What went from and to the drives: `card`, and `usb-1` for the stick in port 1.
@@ -543,7 +540,15 @@ fn attach(qmp: &mut Qmp, port: u8, plugged: &Plugged) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn forward(
+/// A loopback address that no other machine has which is there now, by the folder of this one.
+pub(crate) fn own_address(dir: &Path) -> Ipv4Addr {
+    let hash = blake3::hash(dir.as_os_str().as_encoded_bytes());
+    let [a, b, c, ..] = *hash.as_bytes();
+    // Not 127.0.0.1 and its neighbours, and no .0 or .255.
+    Ipv4Addr::new(127, a | 1, b, c.clamp(1, 254))
+}
+
+pub(crate) fn forward(
     qmp: &mut Qmp,
     address: Ipv4Addr,
     here: u16,

@@ -27,6 +27,12 @@ const COMMAND_LINE: &str = "console=ttyAMA0,115200 net.ifnames=0 \
     systemd.default_device_timeout_sec=600 systemd.default_timeout_start_sec=600 \
     systemd.debug_shell=hvc0 systemd.mask=serial-getty@hvc0.service systemd.mask=serial-getty@ttyAMA0.service";
 
+/// The same on a Raspberry Pi 3, whose console is its second serial port. QEMU's model of the watchdog resets the machine
+/// as soon as it is armed.
+const COMMAND_LINE_PI3: &str = "console=ttyS1,115200 net.ifnames=0 \
+    systemd.default_device_timeout_sec=1800 systemd.default_timeout_start_sec=1800 \
+    module_blacklist=bcm2835_wdt";
+
 /// How the machine comes up.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Start<'a> {
@@ -60,18 +66,30 @@ impl Qemu {
         kernel: &Kernel,
         start: Start<'_>,
     ) -> anyhow::Result<(Qemu, Lines)> {
-        // It connects to us: then there is no time at which it doesn't listen yet.
-        let sockets = ["qmp", "console", "shell"].map(|name| dir.join(name));
-        for socket in &sockets {
-            let _ = fs::remove_file(socket);
-        }
-        let [qmp, console, shell] = &sockets;
-        let listeners = [
-            UnixListener::bind(qmp)?,
-            UnixListener::bind(console)?,
-            UnixListener::bind(shell)?,
-        ];
-        let mut command = command(dir, card, kernel, start)?;
+        let [qmp, console, shell] = listeners(dir, ["qmp", "console", "shell"])?;
+        let qemu = Qemu::of(command(dir, card, kernel, start)?, dir)?;
+        let lines = Lines {
+            console: qemu.accept(&console)?,
+            shell: qemu.accept(&shell)?,
+            qmp: Qmp::greet(qemu.accept(&qmp)?)?,
+        };
+        Ok((qemu, lines))
+    }
+
+    /// Starts a Raspberry Pi 3 with its card and with this stick plugged in.
+    pub(crate) fn start_pi3(
+        dir: &Path,
+        card: &Path,
+        kernel: &Kernel,
+        stick: &Path,
+    ) -> anyhow::Result<(Qemu, Qmp)> {
+        let [qmp] = listeners(dir, ["qmp"])?;
+        let qemu = Qemu::of(command_pi3(dir, card, kernel, stick)?, dir)?;
+        let qmp = Qmp::greet(qemu.accept(&qmp)?)?;
+        Ok((qemu, qmp))
+    }
+
+    fn of(mut command: Command, dir: &Path) -> anyhow::Result<Qemu> {
         let log = File::create(dir.join("qemu.log"))?;
         command
             .stdin(Stdio::null())
@@ -79,17 +97,10 @@ impl Qemu {
             .stderr(log);
         let child =
             spawn(command).context("cannot start QEMU: is it there? image/vm/install gets it")?;
-        let qemu = Qemu {
+        Ok(Qemu {
             child: Mutex::new(child),
             dir: dir.to_owned(),
-        };
-        let [qmp, console, shell] = listeners;
-        let lines = Lines {
-            console: qemu.accept(&console)?,
-            shell: qemu.accept(&shell)?,
-            qmp: Qmp::greet(qemu.accept(&qmp)?)?,
-        };
-        Ok((qemu, lines))
+        })
     }
 
     /// Ends it at once, as a cut of the power does. It may have ended before.
@@ -174,7 +185,19 @@ impl Drop for Qemu {
     }
 }
 
-fn command(dir: &Path, card: &Path, kernel: &Kernel, start: Start<'_>) -> anyhow::Result<Command> {
+/// Where QEMU connects to us: then there is no time at which it doesn't listen yet.
+fn listeners<const N: usize>(dir: &Path, names: [&str; N]) -> anyhow::Result<[UnixListener; N]> {
+    let mut listeners = Vec::new();
+    for name in names {
+        let socket = dir.join(name);
+        let _ = fs::remove_file(&socket);
+        listeners.push(UnixListener::bind(socket)?);
+    }
+    Ok(listeners.try_into().expect("one for each"))
+}
+
+/// What all of them have: no hardware that isn't named, and our own line to it.
+fn bare(dir: &Path) -> anyhow::Result<Command> {
     // The kernel kills it with us, however we end.
     let mut command = tool("setpriv");
     command.args([
@@ -187,6 +210,21 @@ fn command(dir: &Path, card: &Path, kernel: &Kernel, start: Start<'_>) -> anyhow
         "none",
         "-S",
     ]);
+    command.args([
+        "-chardev",
+        &socket(dir, "qmp")?,
+        "-mon",
+        "chardev=qmp,mode=control",
+    ]);
+    Ok(command)
+}
+
+fn socket(dir: &Path, name: &str) -> anyhow::Result<String> {
+    Ok(format!("socket,id={name},path={}", text(&dir.join(name))?))
+}
+
+fn command(dir: &Path, card: &Path, kernel: &Kernel, start: Start<'_>) -> anyhow::Result<Command> {
+    let mut command = bare(dir)?;
     command.args([
         "-machine",
         "virt",
@@ -204,15 +242,6 @@ fn command(dir: &Path, card: &Path, kernel: &Kernel, start: Start<'_>) -> anyhow
         .arg("-initrd")
         .arg(kernel.dir.join("initrd"));
     command.args(["-append", COMMAND_LINE]);
-    let socket = |name: &str| -> anyhow::Result<String> {
-        Ok(format!("socket,id={name},path={}", text(&dir.join(name))?))
-    };
-    command.args([
-        "-chardev",
-        &socket("qmp")?,
-        "-mon",
-        "chardev=qmp,mode=control",
-    ]);
     command.args([
         "-serial",
         &format!("file:{}", text(&dir.join("serial.log"))?),
@@ -220,13 +249,13 @@ fn command(dir: &Path, card: &Path, kernel: &Kernel, start: Start<'_>) -> anyhow
     command.args(["-device", "virtio-serial-pci"]);
     command.args([
         "-chardev",
-        &socket("console")?,
+        &socket(dir, "console")?,
         "-device",
         "virtconsole,chardev=console",
     ]);
     command.args([
         "-chardev",
-        &socket("shell")?,
+        &socket(dir, "shell")?,
         "-device",
         "virtserialport,chardev=shell,name=test-shell",
     ]);
@@ -250,6 +279,34 @@ fn command(dir: &Path, card: &Path, kernel: &Kernel, start: Start<'_>) -> anyhow
     if let Start::From(state) = start {
         command.args(["-incoming", &format!("exec:zstd -qdc {}", text(state)?)]);
     }
+    Ok(command)
+}
+
+/// Its reader of SD cards takes sizes that are a power of two only.
+fn command_pi3(dir: &Path, card: &Path, kernel: &Kernel, stick: &Path) -> anyhow::Result<Command> {
+    let mut command = bare(dir)?;
+    // The board has 1 GiB and four processors, and can't have others.
+    command.args(["-machine", "raspi3b"]);
+    command
+        .arg("-kernel")
+        .arg(kernel.dir.join("vmlinuz"))
+        .arg("-initrd")
+        .arg(kernel.dir.join("initrd-pi3"))
+        .arg("-dtb")
+        .arg(kernel.dir.join("pi3.dtb"));
+    command.args(["-append", COMMAND_LINE_PI3]);
+    // The first port is Bluetooth's.
+    command.args(["-serial", "null", "-serial"]);
+    command.arg(format!("file:{}", text(&dir.join("serial.log"))?));
+    command.args([
+        "-drive",
+        &format!("if=sd,format=qcow2,file={}", text(card)?),
+    ]);
+    command.args(["-netdev", &format!("user,id=network,{NETWORK}")]);
+    command.args(["-device", "usb-net,netdev=network"]);
+    let stick = format!("if=none,id=stick,format=raw,file={}", text(stick)?);
+    command.args(["-drive", &stick]);
+    command.args(["-device", "usb-storage,drive=stick"]);
     Ok(command)
 }
 
