@@ -310,7 +310,7 @@ fn on_a_raspberry_pi_3_it_comes_up_and_serves_its_stick() -> anyhow::Result<()> 
         "password = \"correct horse\"\ntls = \"optional\"\npassive_ports = \"61000-61009\"\n";
     let stick = Stick::new(256, Filesystem::Fat, "RASPBOX")?;
     let pi = Image::built()?.in_a_pi3(&[("raspbox.toml", owners)], &stick, 61000..=61009)?;
-    let letter: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let letter: Vec<u8> = (0..50_000_u32).flat_map(u32::to_le_bytes).collect();
     let served = wait_until(PI3_DEADLINE, "a Raspberry Pi 3 to take a file", || {
         // Until it is up nobody answers, and until the stick is served it answers 450.
         let stored = Ftp::login(pi.ftp(), "raspbox", "correct horse")

@@ -105,10 +105,17 @@ fn check(appliance: &Appliance, allowed: &Allowed) -> anyhow::Result<Allowed> {
     }
     for (name, states) in allowed {
         let now = found.get(name.as_str()).copied();
+        let acknowledged = match states.len() {
+            1 => "acknowledged",
+            _ => "sent and not answered",
+        };
         ensure!(
             states.contains(&now),
-            "{name:?} is {}",
-            if now.is_some() { "another" } else { "gone" }
+            "{name:?}, {acknowledged}, is {}: {}",
+            if now.is_some() { "another" } else { "gone" },
+            appliance.machine.ok(&format!(
+                "journalctl -b --no-pager -o cat | tail -n 60; ls -la '/srv/raspbox/{name}' /srv/raspbox /srv/raspbox/.raspbox/staging 2>&1"
+            ))?
         );
         known.insert(name.clone(), [now].into());
     }
