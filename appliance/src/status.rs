@@ -65,6 +65,9 @@ pub(crate) enum Drive {
         free_mib: u64,
         /// The filesystem's size in MiB.
         size_mib: u64,
+        /// Whether nothing more can be saved.
+        #[serde(default)]
+        is_full: bool,
         /// Whether its filesystem had to be repaired when it was plugged in.
         repaired: bool,
         /// Reads and writes that have failed since.
@@ -103,6 +106,7 @@ pub(crate) enum Drive {
 pub(crate) struct Look {
     serving: Arc<Serving>,
     space: Option<(u64, u64)>,
+    is_full: bool,
     damages: (u64, u64),
 }
 
@@ -110,16 +114,18 @@ impl Look {
     /// Asks the drive.
     pub(crate) fn now(shared: &Shared) -> Look {
         let serving = shared.slot.now();
-        let (mut space, mut damages) = (None, (0, 0));
+        let (mut space, mut is_full, mut damages) = (None, false, (0, 0));
         if let Serving::All { store, .. } = &*serving {
             let info = store.info(std::time::SystemTime::now().into(), true);
             space = info.ok().map(|info| (info.free_bytes, info.size_bytes));
             // A drive that doesn't answer is said already.
+            is_full = store.is_full().unwrap_or_default();
             damages = store.count_damages().unwrap_or_default();
         }
         Look {
             serving,
             space,
+            is_full,
             damages,
         }
     }
@@ -213,6 +219,7 @@ impl Drive {
                         .map(|r| format!("{} {}", r.label, r.filesystem)),
                     free_mib: (free_bytes >> 20) & !(FREE_STEP_MIB - 1),
                     size_mib: size_bytes >> 20,
+                    is_full: look.is_full,
                     repaired: report.is_some_and(|report| report.check == Check::Repaired),
                     errors: health.errors(),
                     damaged: look.damages.0,
@@ -262,12 +269,16 @@ impl fmt::Display for Drive {
                 name,
                 free_mib,
                 size_mib,
+                is_full,
                 repaired,
                 errors,
                 damaged,
                 damaged_versions,
             } => {
                 match (errors, damaged, damaged_versions) {
+                    (0, 0, 0) if *is_full => f.write_str(
+                        "FULL: nothing more can be saved, delete something you don't need | ",
+                    )?,
                     (0, 0, 0) => f.write_str("OK: ")?,
                     (0, 0, versions) => write!(f, "DAMAGED: {} | ", count(*versions, "old version"))?,
                     (0, files, _) => write!(

@@ -63,6 +63,7 @@ mod tests {
             name: None,
             free_mib: 1,
             size_mib: 1,
+            is_full: false,
             repaired: false,
             errors,
             damaged: 0,

@@ -142,6 +142,11 @@ impl Store {
         })
     }
 
+    /// Whether the drive is full: less than 1 MiB could be taken above the floor, with all old versions gone.
+    pub fn is_full(&self) -> Result<bool, StoreError> {
+        self.0.is_full()
+    }
+
     /// Why nothing is changed on the drive any more: something could not be written to it, so what the
     /// kernel shows of it may not be there. Ends with the next mount.
     #[must_use]

@@ -19,6 +19,9 @@ use std::time::Duration;
 /// Free space is brought back to the floor and this share of the drive.
 const ROOM_PERCENT: u64 = 5;
 
+/// Where not even that much could be taken, a drive is said to be full.
+const SMALL_BYTES: u64 = 1 << 20;
+
 /// How many versions are let go while others wait to write. Each may be a file to remove, which takes
 /// a slow stick a few milliseconds.
 const SLICE: usize = 64;
@@ -211,7 +214,7 @@ impl Inner {
         }
         let mut writer = self.writer()?;
         let free = self.space()?.free_bytes;
-        if free.saturating_add(kept_bytes(&writer)?) < need {
+        if free.saturating_add(kept_bytes(&writer.db)?) < need {
             return Ok(());
         }
         let mut thinned = Thinned::default();
@@ -224,6 +227,14 @@ impl Inner {
             "the drive is full, old versions were let go"
         );
         Ok(())
+    }
+
+    /// Whether hardly anything more would be taken, all versions gone.
+    pub(crate) fn is_full(&self) -> Result<bool, StoreError> {
+        let left = |free: u64| free < self.options.floor_bytes.saturating_add(SMALL_BYTES);
+        let free = self.space()?.free_bytes;
+        // Most drives are not, and need no look into the journal.
+        Ok(left(free) && left(free.saturating_add(self.snapshot(kept_bytes)?)))
     }
 
     /// Lets go of the oldest until so much is free; of the last good ones where `all` says so.
@@ -442,10 +453,10 @@ fn hand_on(tx: &Tx<'_>, path: &str, old: &Old) -> rusqlite::Result<()> {
 }
 
 /// How much space all versions take, as far as is known without looking.
-fn kept_bytes(writer: &Writer) -> rusqlite::Result<u64> {
+fn kept_bytes(db: &Connection) -> rusqlite::Result<u64> {
     // What moved away has its content elsewhere.
     let sql = "SELECT coalesce(sum(size), 0) FROM \
                (SELECT DISTINCT digest, size FROM displaced WHERE how != 2)";
-    let sum = writer.db.query_row(sql, [], |row| row.get::<_, i64>(0))?;
+    let sum = db.query_row(sql, [], |row| row.get::<_, i64>(0))?;
     Ok(sum.cast_unsigned())
 }

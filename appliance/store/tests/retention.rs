@@ -311,7 +311,6 @@ fn what_was_at_midnight_stays_whatever_happened() {
     }
 }
 
-/// A box on a small drive, with 100 bytes in each of these files, replaced once.
 /// However many write at a time, and in however small pieces.
 #[test]
 fn the_floor_is_kept_however_many_write_at_once() {
@@ -339,6 +338,41 @@ fn the_floor_is_kept_however_many_write_at_once() {
     assert!(most - written < 10_000, "all but the last piece is used");
 }
 
+#[test]
+fn a_drive_is_full_once_no_version_is_left_that_could_make_way() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let faults = Faults {
+        drive_bytes: Some(8 << 20),
+        ..Faults::default()
+    };
+    let options = Options {
+        floor_bytes: 2 << 20,
+    };
+    let store = Store::open_with(dir.path(), options, faults).expect("opens");
+    let put = |at: &str, byte: u8| {
+        let mut staged = store.stage().expect("staged");
+        staged
+            .write_all(&vec![byte; (3 << 20) - 100_000])
+            .expect("there is room");
+        store.put(staged, &path(at), &by()).expect("put");
+    };
+    put("a", 1);
+    assert!(!store.is_full().expect("known"));
+    put("a", 2);
+    assert!(
+        !store.is_full().expect("known"),
+        "what was replaced makes way"
+    );
+    put("b", 3);
+    assert!(store.is_full().expect("known"));
+    store.delete_file(&path("b"), &by()).expect("deleted");
+    assert!(
+        !store.is_full().expect("known"),
+        "what was deleted makes way"
+    );
+}
+
+/// A box on a small drive, with 100 bytes in each of these files, replaced once.
 fn small_drive(names: &[&str], drive_bytes: u64) -> Box {
     let mut my = Box::new();
     for (n, name) in names.iter().enumerate() {

@@ -364,6 +364,18 @@ fn a_full_drive_takes_no_more_and_lets_old_versions_go_first() -> anyhow::Result
         };
         assert_eq!(refused.code, 452, "{filesystem:?}: {refused:?}");
         assert!(stored_files.len() > 3, "{filesystem:?}: {stored_files:?}");
+        // Small pieces fill what the large ones left.
+        for n in 0.. {
+            ensure!(n < 14, "more than the drive can hold");
+            if ftp
+                .store(&format!("small {n}"), &content("small", MIB / 2))?
+                .code
+                != 226
+            {
+                break;
+            }
+        }
+        appliance.says("FULL: nothing more can be saved")?;
         let free = free_mib()?;
         assert!(
             free + 1 >= Appliance::KEEP_FREE_MIB,
