@@ -55,10 +55,6 @@ done
 PATH=$PATH:/usr/sbin:/sbin
 if [ -n "${RASPBOX_PACKAGE:-}" ]; then
     [ -f "$RASPBOX_PACKAGE" ] || complain "there is no $RASPBOX_PACKAGE"
-elif [ "$architecture" = armhf ]; then
-    # Debian's armhf is for a Pi 2 or newer, and Raspberry Pi OS' is for all.
-    complain "for a Pi 1 or Zero, RASPBOX_PACKAGE has to name a package of raspboxd for ARMv6; image/package/build's" \
-        "armhf is for a Pi 2 or newer, and does if you name it"
 fi
 work=$PWD/target/image/$architecture
 free_mib=$(df --output=avail --block-size=1M . | tail -1)

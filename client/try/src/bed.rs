@@ -10,10 +10,10 @@ use std::process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Output, St
 use std::time::{Duration, Instant};
 
 /// The first argument that makes the program be the daemon.
-const AS_RASPBOXD: &str = "as-raspboxd";
+pub const AS_RASPBOXD: &str = "as-raspboxd";
 
 /// The first argument that makes it be the client.
-const AS_RASPBOX: &str = "as-raspbox";
+pub const AS_RASPBOX: &str = "as-raspbox";
 
 /// How long a process may take to start or to stop, on a machine that does other things as well.
 pub const DEADLINE: Duration = Duration::from_secs(180);

@@ -1,18 +1,29 @@
 //! Writes what the packages have besides the programs and units: man pages and completions, made from the
-//! programs' own help, so that they say the same. `image/package/build` runs it.
+//! programs' own help, so that they say the same; and what the programs are made of. `image/package/build`
+//! runs it.
 
-use anyhow::Context;
+mod sbom;
+
 use clap::Command;
 use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
 use std::fs::{self, File};
 use std::path::Path;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
-    let dir = std::env::args_os()
-        .nth(1)
-        .context("usage: raspbox-package FOLDER")?;
-    write_all(Path::new(&dir))
+fn main() -> anyhow::Result<ExitCode> {
+    // The tests of the packages have this program be what the packages' programs talk to.
+    if let Some(exit) = raspbox_try::bed::play() {
+        return Ok(exit);
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["share", folder] => write_all(Path::new(folder))?,
+        ["sbom", package, target] => print!("{}", sbom::print(package, target)?),
+        _ => anyhow::bail!("usage: raspbox-package share FOLDER | sbom PACKAGE TARGET"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `dir/PACKAGE/usr/share/…` for both packages.
