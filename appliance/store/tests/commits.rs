@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Box, LONG_AGO, by, delete, file, id, link, mkdir, mv, op, path, put, stream};
+use common::{Box, Faults, LONG_AGO, by, delete, file, id, link, mkdir, mv, op, path, put, stream};
 use raspbox_protocol::commit::{CommitFrame, Expect, OPS_MAX, Op, Outcome, Refusal};
 use raspbox_protocol::special::CommitSummary;
 use raspbox_protocol::want::Want;
@@ -61,6 +61,37 @@ fn a_known_commit_is_read_to_its_end() {
         .commit(id(1), &by(), &|_| true, &mut input)
         .expect("again");
     assert!(input.is_empty());
+}
+
+/// What a change displaces is noted before any of its commit is done, or a crash could lose it.
+#[test]
+fn nothing_replaces_what_came_in_the_same_commit() {
+    let mut my = Box::new();
+    my.put("b", "three").expect("put");
+    my.one(50, delete("b", my.version("b")));
+    my.open_with(Faults {
+        no_copies: true,
+        ..Faults::default()
+    })
+    .expect("opens");
+    for n in 0..3 {
+        let a = format!("a{n}");
+        let first = Version(my.store().cursor().seq + 1);
+        let change = match n {
+            0 => put(&a, at(first), "two"),
+            1 => delete(&a, first),
+            _ => op(Op::Restore {
+                path: path(&a),
+                expect: at(first),
+                file: file("three"),
+            }),
+        };
+        let done = my.commit(n, &[put(&a, ABSENT, "one"), change]);
+        let expected = [Outcome::Done(first), refused(Refusal::Changed)];
+        assert_eq!(done, expected, "{n}");
+        assert_eq!(my.on_disk(&a).as_deref(), Some("one"));
+    }
+    my.check_tree();
 }
 
 #[test]
