@@ -205,6 +205,7 @@ impl Engine {
         for lap_number in 1..=LAPS_MAX {
             self.scan(&workspace, &scope, &mut summary, report)?;
             self.look()?;
+            self.note_arrived(&workspace)?;
             let plan = self.plan(&workspace, &info);
             self.guard(&plan, options, &allow)?;
             report(Event::Planned(&plan));

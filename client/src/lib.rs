@@ -3,6 +3,7 @@
 //! See `ARCHITECTURE.md` for the map. The decisions are in `raspbox-core`; here is what looks and
 //! what does.
 
+mod arrived;
 pub mod cli;
 mod commands;
 mod disk;

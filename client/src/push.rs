@@ -63,6 +63,7 @@ impl Engine {
 
     fn push_batch(&mut self, batch: &[Push], lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
         let ops: Vec<Op> = batch.iter().map(op).collect();
+        self.note_sent(batch)?;
         let top = lap.workspace.top();
         let report = &mut *lap.report;
         let sent_bytes = &mut lap.summary.sent_bytes;
@@ -127,10 +128,37 @@ impl Engine {
         Ok(self.rules.skip(to, true) && self.state.remote_has_folder(to)?)
     }
 
+    /// Notes what will stand where on the other side, in case that nobody gets to record it.
+    fn note_sent(&mut self, batch: &[Push]) -> rusqlite::Result<()> {
+        let baseline = &self.baseline;
+        self.state.write(|w| {
+            for action in batch {
+                match action {
+                    Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {
+                        w.set_sent(path, entry)?;
+                    }
+                    Action::Move { moved, .. } => {
+                        for (old, new, _) in moved {
+                            if let Some(entry) = baseline.get(old).and_then(Node::entry) {
+                                w.set_sent(new, &entry)?;
+                            }
+                        }
+                    }
+                    Action::Delete { .. } => {}
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// Makes durable what is about to be recorded as in sync. Who saved it may not have done so, and
     /// what a power cut then left, or took away, would look like an edit or a deletion of what the
     /// remote has.
-    fn make_durable(&self, paths: &[&RelPath], workspace: &Workspace) -> Result<(), SyncError> {
+    pub(crate) fn make_durable(
+        &self,
+        paths: &[&RelPath],
+        workspace: &Workspace,
+    ) -> Result<(), SyncError> {
         workspace
             .sync_entries(paths)
             .map_err(|source| self.local_error(source))
@@ -161,6 +189,7 @@ impl Engine {
         }
         let (baseline, remote) = (&self.baseline, &self.remote_tree);
         self.state.write(|w| {
+            w.clear_sent()?;
             for (action, version) in done {
                 match action {
                     Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {

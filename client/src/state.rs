@@ -1,13 +1,15 @@
 //! What a workstation remembers of one pairing, in SQLite.
 //!
 //! Three tables of paths: `baseline`, the state on which both sides last agreed; `remote`, what the
-//! other side had at the last look, with the cursor of that look; `print`, the hash cache. Losing
+//! other side had at the last look, with the cursor of that look; `print`, the hash cache. (And `sent`, what is on
+//! its way.) Losing
 //! all of it is an empty baseline, and an older copy of it is an older baseline: neither loses a
 //! file, so SQLite need not sync at every commit (`synchronous = NORMAL`).
 //!
 //! A row is written only after what it says is durable on the side that it speaks of.
 
 mod lately;
+mod sent;
 
 use crate::remote::RemoteTree;
 use raspbox_core::tree::{Folder, Node};
@@ -249,7 +251,7 @@ impl State {
     pub fn forget(&mut self) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         tx.execute_batch(
-            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM meta WHERE key IN ('cursor', 'reached')",
+            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM sent; DELETE FROM meta WHERE key IN ('cursor', 'reached')",
         )?;
         tx.commit()
     }
@@ -460,6 +462,7 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
         if found == FORMAT {
             db.execute_batch(DAMAGED)?;
             db.execute_batch(lately::TABLE)?;
+            db.execute_batch(sent::TABLE)?;
         }
         return Ok(found);
     }
@@ -482,6 +485,7 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
     )?;
     tx.execute_batch(DAMAGED)?;
     tx.execute_batch(lately::TABLE)?;
+    tx.execute_batch(sent::TABLE)?;
     tx.pragma_update(None, "user_version", FORMAT)?;
     tx.commit()?;
     Ok(FORMAT)

@@ -27,6 +27,7 @@ const NOON: Mtime = Mtime(1_769_860_800_000_000_000);
 
 const OLD: &[u8] = b"what was there";
 const EDIT: &[u8] = b"what somebody writes";
+const LATER: &[u8] = b"what is written later";
 
 /// A remote in memory: it never fails, and what it has is durable.
 #[derive(Clone, Default)]
@@ -624,6 +625,81 @@ fn what_both_have_outlives_a_power_cut_here() {
         assert_eq!(has.get("g").map(Vec::as_slice), Some(EDIT), "{unsynced:?}");
         assert_eq!(station.files().get("g").map(Vec::as_slice), Some(EDIT));
     }
+}
+
+/// Somebody does this, the client is killed at each step of the round that sends it, and then somebody saves
+/// at a path of it again.
+fn killed_at_each_step(act: fn(&User), again: &str) {
+    let prepared = || {
+        let station = in_sync(|_| ());
+        act(&station.disk.user());
+        station.computer.advance(Duration::from_secs(600));
+        station
+    };
+    let mut station = prepared();
+    let before = station.disk.steps();
+    assert!(station.round());
+    let steps = station.disk.steps() - before;
+    let mut unheard = 0;
+    // Nothing is sent before the last of them.
+    for step in (0..=steps).rev().take(60) {
+        let mut station = prepared();
+        let before = station.shelf.contents();
+        station.disk.fail(station.disk.steps() + step, Fault::Die);
+        let whole = station.round();
+        unheard += u32::from(!whole && station.shelf.contents() != before);
+        station.crash(Unsynced::Kept);
+        let saved = station.disk.user().write(&format!("box/{again}"), LATER);
+        saved.expect("written");
+        station.sync();
+        station.sync();
+        let files = station.files();
+        let found = files.get(again).map(Vec::as_slice);
+        assert_eq!(found, Some(LATER), "step {step}: {files:?}");
+        assert_eq!(files, station.shelf.contents(), "step {step}");
+        let copies = files.keys().filter(|name| name.contains("conflict"));
+        assert_eq!(copies.count(), 0, "step {step}: {files:?}");
+    }
+    assert!(
+        unheard > 0,
+        "some were killed before they heard that it arrived"
+    );
+}
+
+#[test]
+fn what_arrived_unheard_of_is_no_conflict_with_what_is_saved_next() {
+    killed_at_each_step(|user| user.write("box/f", EDIT).expect("written"), "f");
+    killed_at_each_step(|user| user.write("box/new", EDIT).expect("written"), "new");
+    killed_at_each_step(|user| user.rename("box/f", "box/g").expect("renamed"), "g");
+    let in_folders = |user: &User| {
+        user.mkdir("box/d/e").expect("made");
+        user.write("box/d/e/f", EDIT).expect("written");
+    };
+    killed_at_each_step(in_folders, "d/e/f");
+}
+
+/// What somebody else saved on top of what arrived was not seen here.
+#[test]
+fn what_was_changed_there_since_it_arrived_is_a_conflict_all_the_same() {
+    let mut station = (0..)
+        .find_map(|step| {
+            let mut station = in_sync(|_| ());
+            station.disk.user().write("box/f", EDIT).expect("written");
+            station.computer.advance(Duration::from_secs(600));
+            station.disk.fail(station.disk.steps() + step, Fault::Die);
+            station.round();
+            station.crash(Unsynced::Kept);
+            station.shelf.holds(EDIT).then_some(station)
+        })
+        .expect("it arrives at some step");
+    station.shelf.open().put_file("f", b"somebody else's");
+    station.disk.user().write("box/f", LATER).expect("written");
+    station.sync();
+    station.sync();
+    let files = station.files();
+    assert_eq!(files.len(), 2, "{files:?}");
+    assert_eq!(files["f"], b"somebody else's");
+    assert!(station.shelf.holds(LATER));
 }
 
 /// Somebody saves `.raspboxignore` in two steps, of which the second comes at each step of a round, if

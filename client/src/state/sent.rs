@@ -1,0 +1,52 @@
+//! What is being sent, until it is known whether it arrived.
+
+use super::{Columns, State, Writer, entry};
+use raspbox_protocol::{Entry, RelPath};
+use rusqlite::params;
+
+pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS sent (
+    path TEXT PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER, mtime INTEGER,
+    executable INTEGER, digest BLOB, target TEXT) WITHOUT ROWID";
+
+impl State {
+    /// What was sent and not recorded since, a folder before what is in it.
+    pub fn sent(&self) -> rusqlite::Result<Vec<(RelPath, Entry)>> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT path, kind, size, mtime, executable, digest, target FROM sent",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut sent = Vec::new();
+        while let Some(row) = rows.next()? {
+            if let Ok(path) = RelPath::parse(row.get_ref(0)?.as_str()?) {
+                sent.push((path, entry(row)?));
+            }
+        }
+        sent.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(sent)
+    }
+}
+
+impl Writer<'_> {
+    /// This is about to be sent, and stands here as it is sent.
+    pub fn set_sent(&self, path: &RelPath, entry: &Entry) -> rusqlite::Result<()> {
+        let columns = Columns::of(entry);
+        self.tx
+            .prepare_cached("INSERT OR REPLACE INTO sent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .execute(params![
+                path.as_str(),
+                columns.kind,
+                columns.size,
+                columns.mtime,
+                columns.executable,
+                columns.digest,
+                columns.target
+            ])?;
+        Ok(())
+    }
+
+    /// What came of all that was sent is known.
+    pub fn clear_sent(&self) -> rusqlite::Result<()> {
+        self.tx.prepare_cached("DELETE FROM sent")?.execute([])?;
+        Ok(())
+    }
+}
