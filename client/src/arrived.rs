@@ -3,7 +3,8 @@
 //!
 //! If the remote has just that, it is what both sides had last, whoever brought it. Without that knowledge an edit
 //! that somebody has made here since would be one that doesn't know of the remote's, and would become a conflict
-//! copy of a file with itself. Only edits: what was deleted here since comes back, as it would have from
+//! copy of a file with itself. Not after a power cut: what was sent may not have been durable here yet, and what is
+//! left of it must not be taken for an edit. And only edits: what was deleted here since comes back, as it would have from
 //! somebody else.
 
 use crate::engine::{Engine, SyncError, set};
@@ -15,10 +16,10 @@ impl Engine {
     /// Records what arrived as in sync, right after a look at the remote, and forgets the rest: it didn't arrive,
     /// or was changed there since.
     pub(crate) fn note_arrived(&mut self, workspace: &Workspace) -> Result<(), SyncError> {
-        let mut sent = self.state.sent()?;
-        if sent.is_empty() {
+        if !self.state.has_sent()? {
             return Ok(());
         }
+        let mut sent = self.state.sent(raspbox_beneath::boot().as_deref())?;
         sent.retain(|(path, entry)| self.is_between(path, entry));
         // Else a power cut could leave what was here before, as if somebody had gone back to it.
         let here: Vec<&RelPath> = sent.iter().map(|(path, _)| path).collect();

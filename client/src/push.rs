@@ -131,16 +131,18 @@ impl Engine {
     /// Notes what will stand where on the other side, in case that nobody gets to record it.
     fn note_sent(&mut self, batch: &[Push]) -> rusqlite::Result<()> {
         let baseline = &self.baseline;
+        let boot = raspbox_beneath::boot();
+        let boot = boot.as_deref();
         self.state.write(|w| {
             for action in batch {
                 match action {
                     Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {
-                        w.set_sent(path, entry)?;
+                        w.set_sent(path, entry, boot)?;
                     }
                     Action::Move { moved, .. } => {
                         for (old, new, _) in moved {
                             if let Some(entry) = baseline.get(old).and_then(Node::entry) {
-                                w.set_sent(new, &entry)?;
+                                w.set_sent(new, &entry, boot)?;
                             }
                         }
                     }

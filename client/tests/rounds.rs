@@ -301,8 +301,11 @@ impl Station {
         assert!(self.round(), "nothing is in its way");
     }
 
-    /// The power is cut and comes back.
+    /// The power is cut and comes back, or the program is killed: then all is kept.
     fn crash(&mut self, unsynced: Unsynced) {
+        if unsynced != Unsynced::Kept {
+            self.computer.reboot();
+        }
         self.engine = None;
         self.disk.forgive();
         self.disk.crash(unsynced);

@@ -1,4 +1,4 @@
-//! The clock and randomness: the computer's, or those of a simulated one.
+//! The clock, randomness and the boot: the computer's, or those of a simulated one.
 
 use raspbox_protocol::Mtime;
 use std::sync::LazyLock;
@@ -23,6 +23,19 @@ pub fn uptime() -> Duration {
         return uptime;
     }
     START.elapsed()
+}
+
+/// Which run of the operating system this is: the same for all programs until the next boot, and then another
+/// one. `None` where the kernel doesn't tell.
+#[must_use]
+pub fn boot() -> Option<String> {
+    #[cfg(feature = "sim")]
+    if let Some(boot) = crate::sim::computer::boot() {
+        return Some(boot);
+    }
+    // random(4).
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
 }
 
 /// Waits.

@@ -6,7 +6,7 @@
 //! `RESOLVE_NO_SYMLINKS`, Linux 5.6 and later), and what happens in it happens by its descriptor
 //! and a single name, never following a symlink.
 //!
-//! It is also the only door to the disk, the clock and randomness. With the feature `sim` there is
+//! It is also the only door to the disk, the clock, randomness and which boot it is. With the feature `sim` there is
 //! a second disk behind it, in memory, for tests that crash it; without, nothing of that is compiled.
 //!
 //! Nothing here buffers, retries or decides.
@@ -34,7 +34,7 @@ mod real;
 pub mod sim;
 mod written;
 
-pub use computer::{now, pause, random, random_name, uptime};
+pub use computer::{boot, now, pause, random, random_name, uptime};
 pub use file::File;
 pub use folder::{Folder, Top};
 pub use path::{canonical, make_folders, vfs_of};

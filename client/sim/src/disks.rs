@@ -71,6 +71,11 @@ impl Machine {
     }
 
     /// Runs something on it.
+    /// The power was cut and came back.
+    pub(crate) fn reboot(&self) {
+        self.0.reboot();
+    }
+
     pub(crate) fn on<T>(&self, f: impl FnOnce() -> T) -> T {
         let _entered = sim::enter(&self.0);
         f()

@@ -6,15 +6,22 @@ use rusqlite::params;
 
 pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS sent (
     path TEXT PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER, mtime INTEGER,
-    executable INTEGER, digest BLOB, target TEXT) WITHOUT ROWID";
+    executable INTEGER, digest BLOB, target TEXT, boot TEXT) WITHOUT ROWID";
 
 impl State {
-    /// What was sent and not recorded since, a folder before what is in it.
-    pub fn sent(&self) -> rusqlite::Result<Vec<(RelPath, Entry)>> {
+    /// Whether anything was sent that was not recorded since.
+    pub fn has_sent(&self) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached("SELECT 1 FROM sent LIMIT 1")?
+            .exists([])
+    }
+
+    /// What was sent in this run of the operating system and not recorded since, a folder before what is in it.
+    pub fn sent(&self, boot: Option<&str>) -> rusqlite::Result<Vec<(RelPath, Entry)>> {
         let mut statement = self.db.prepare_cached(
-            "SELECT path, kind, size, mtime, executable, digest, target FROM sent",
+            "SELECT path, kind, size, mtime, executable, digest, target FROM sent WHERE boot = ?",
         )?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query([boot])?;
         let mut sent = Vec::new();
         while let Some(row) = rows.next()? {
             if let Ok(path) = RelPath::parse(row.get_ref(0)?.as_str()?) {
@@ -28,10 +35,15 @@ impl State {
 
 impl Writer<'_> {
     /// This is about to be sent, and stands here as it is sent.
-    pub fn set_sent(&self, path: &RelPath, entry: &Entry) -> rusqlite::Result<()> {
+    pub fn set_sent(
+        &self,
+        path: &RelPath,
+        entry: &Entry,
+        boot: Option<&str>,
+    ) -> rusqlite::Result<()> {
         let columns = Columns::of(entry);
         self.tx
-            .prepare_cached("INSERT OR REPLACE INTO sent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+            .prepare_cached("INSERT OR REPLACE INTO sent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
             .execute(params![
                 path.as_str(),
                 columns.kind,
@@ -39,7 +51,8 @@ impl Writer<'_> {
                 columns.mtime,
                 columns.executable,
                 columns.digest,
-                columns.target
+                columns.target,
+                boot
             ])?;
         Ok(())
     }

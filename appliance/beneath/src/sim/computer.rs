@@ -24,6 +24,7 @@ struct State {
     /// What a clock shows that nobody sets.
     up_ns: i64,
     step_ns: i64,
+    boots: u64,
     chance: Chance,
 }
 
@@ -53,6 +54,7 @@ impl Computer {
             now_ns: now.0,
             up_ns: 0,
             step_ns: nanos(STEP),
+            boots: 1,
             chance: Chance::new(seed),
         })))
     }
@@ -78,6 +80,11 @@ impl Computer {
         self.with(|state| state.step_ns = nanos(step));
     }
 
+    /// The power was cut and came back. The clock and the disks don't mind by themselves.
+    pub fn reboot(&self) {
+        self.with(|state| state.boots += 1);
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -98,6 +105,11 @@ pub(crate) fn now() -> Option<Mtime> {
 /// How long it has been running.
 pub(crate) fn uptime() -> Option<Duration> {
     inside(|state| Duration::from_nanos(state.up_ns.unsigned_abs()))
+}
+
+/// Which of its boots this is.
+pub(crate) fn boot() -> Option<String> {
+    inside(|state| state.boots.to_string())
 }
 
 /// Lets time pass in it; `false` where the thread is in none.

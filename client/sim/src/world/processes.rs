@@ -95,10 +95,13 @@ pub(super) fn power_cut(number: usize, unsynced: Unsynced) {
         let (lost, contents) = match unsynced {
             // Only the process ended: what its user didn't sync is still to be lost.
             Unsynced::Kept => Default::default(),
-            Unsynced::Dropped | Unsynced::Some => (
-                std::mem::take(&mut station.unsynced.paths),
-                std::mem::take(&mut station.unsynced.contents),
-            ),
+            Unsynced::Dropped | Unsynced::Some => {
+                station.machine.reboot();
+                (
+                    std::mem::take(&mut station.unsynced.paths),
+                    std::mem::take(&mut station.unsynced.contents),
+                )
+            }
         };
         let may_be_torn = |path: &str| {
             before
