@@ -502,3 +502,24 @@ pub(crate) fn cannot_exchange(error: &io::Error) -> bool {
 fn is_not_empty(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTEMPTY | libc::EEXIST))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{StoreError, io, libc, refused};
+    use raspbox_protocol::RelPath;
+
+    #[test]
+    fn what_others_changed_is_told_from_what_the_drive_refuses() {
+        let path = RelPath::parse("a").expect("a good path");
+        let told = |code| match refused(&path, io::Error::from_raw_os_error(code)) {
+            super::Stop::Refused(error) => error,
+            stop @ super::Stop::Broken(_) => panic!("nothing was changed: {stop:?}"),
+        };
+        for code in [libc::ENOENT, libc::ENOTDIR, libc::EEXIST, libc::EISDIR] {
+            assert!(matches!(told(code), StoreError::Changed(_)), "{code}");
+        }
+        assert!(matches!(told(libc::ENOSPC), StoreError::NoSpace));
+        assert!(matches!(told(libc::EIO), StoreError::NotNow(_)));
+        assert!(matches!(told(libc::EACCES), StoreError::Io { .. }));
+    }
+}

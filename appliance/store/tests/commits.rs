@@ -95,6 +95,15 @@ fn nothing_replaces_what_came_in_the_same_commit() {
 }
 
 #[test]
+fn folders_that_others_made_are_known_with_what_is_put_into_them() {
+    let my = Box::new();
+    std::fs::create_dir_all(my.at("x/y/z")).expect("made");
+    let done = my.one(1, put("x/y/z/a", ABSENT, "one"));
+    assert!(matches!(done, Outcome::Done(_)), "{done:?}");
+    my.check_tree();
+}
+
+#[test]
 fn outcomes_survive_a_restart() {
     let mut my = Box::new();
     my.commit(1, &[put("a", ABSENT, "one"), put("x/y", ABSENT, "z")]);

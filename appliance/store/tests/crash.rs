@@ -8,7 +8,7 @@ mod common;
 
 use common::{Box, Faults, by, delete, id, link, mkdir, mv, path, put, stream};
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome};
-use raspbox_protocol::{Digest, Entry, Version};
+use raspbox_protocol::{Digest, Entry, Mtime, Version};
 use raspbox_store::{Policy, Store};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -447,6 +447,16 @@ fn meddle_everywhere(
 #[test]
 fn what_somebody_saves_while_it_is_replaced() {
     meddle_everywhere("a", |my| my.put("a", "new a"));
+}
+
+/// As `cp -p` does of another file.
+#[test]
+fn what_somebody_saves_with_the_time_that_the_old_one_had() {
+    meddle_everywhere("a", |my| {
+        // What is meddled with has this time.
+        my.store().set_mtime(&path("a"), Mtime(0), &by())?;
+        my.put("a", "new a")
+    });
 }
 
 #[test]

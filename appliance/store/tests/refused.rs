@@ -136,6 +136,9 @@ fn a_name_that_is_taken_in_another_case_is_told_as_that() {
             is_said(put(&store, taken, "three"));
             is_said(store.make_folder(&at, &by()));
             is_said(store.rename(&path("b"), &at, &by()));
+            if taken == "D" {
+                is_said(put(&store, "D/new", "three"));
+            }
             let op = |op| vec![CommitFrame::Op(op)];
             let mut put = op(Op::Put {
                 path: at.clone(),

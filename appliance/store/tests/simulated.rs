@@ -315,6 +315,31 @@ fn what_is_found_done_is_durable_before_it_is_acknowledged() {
     }
 }
 
+/// As drivers that know no exchange do it: the kernel says so, and what is replaced goes aside first.
+#[test]
+fn a_disk_that_exchanges_no_names_takes_what_replaces_something() {
+    let computer = Computer::new(NOON, 1);
+    let _entered = enter(&computer);
+    let disk = Disk::new(Traits {
+        exchange: false,
+        ..Traits::ext4()
+    });
+    disk.mount(Path::new(AT));
+    let store = open(&Faults::default()).expect("opens");
+    let mut expected = Files::new();
+    let changes = [
+        Change::Put("a", "one"),
+        Change::Put("a", "two"),
+        Change::Put("b", "three"),
+        Change::Move("a", "b"),
+    ];
+    for change in changes {
+        change.make(&store).expect("done");
+        change.on(&mut expected);
+        assert_eq!(files(&disk), expected);
+    }
+}
+
 /// To Linux a rename between two spellings of one entry is done already, so it goes by way of another name;
 /// the power is cut at each step of that.
 #[test]
