@@ -266,7 +266,10 @@ impl Inner {
                 expected,
                 content,
                 staged,
-            } if (*expected != Expected::Absent || self.is_damaged(tx, path)?) && stands(path)? => {
+            } if self.may_be_cut_off()
+                || ((*expected != Expected::Absent || self.is_damaged(tx, path)?)
+                    && stands(path)?) =>
+            {
                 Some(Intent {
                     staged: staged.clone(),
                     path: path.clone(),

@@ -315,6 +315,12 @@ impl Inner {
         self.disk.stable_inodes && !self.faults.no_exchange
     }
 
+    /// Whether after a power cut a name may stand there without its content: then each put has an intent, also of
+    /// what is new.
+    pub(crate) fn may_be_cut_off(&self) -> bool {
+        !self.disk.stable_inodes
+    }
+
     /// Whether both paths are the same name to the filesystem, in another case.
     pub(crate) fn is_respelling(&self, from: &RelPath, to: &RelPath) -> bool {
         !self.disk.holds.case_sensitive

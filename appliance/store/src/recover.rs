@@ -12,6 +12,8 @@
 //! | something else | absent | half done: it is what was displaced, and goes back |
 //! | something else | present | done: it is what was displaced, and is kept as a version |
 //!
+//! On FAT a name may have come without its content (see [`Inner::remove_cut_off`]): that is removed before.
+//!
 //! Then the scan journals what is found. Where a row's content isn't under its path any more but is
 //! kept, the scan's note of it makes it a version ([`Inner::note_past`]).
 
@@ -25,7 +27,7 @@ use crate::perform::old_name;
 use crate::rows::{self, Intent, Row};
 use crate::staging::digest_of;
 use raspbox_protocol::path::RESERVED_NAME;
-use raspbox_protocol::{Entry, File, RelPath, Version};
+use raspbox_protocol::{Digest, Entry, File, RelPath, Version};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -75,7 +77,7 @@ impl Inner {
         let displaced = rows::intents(tx.db)?.into_iter();
         let displaced = displaced.flat_map(|intent| [Some(intent.path), intent.source]);
         let displaced = displaced.flatten().collect();
-        let doubted = self.settle_intents(&tx)?;
+        let doubted = self.settle_intents(&tx, self.may_be_cut_off())?;
         self.scan_all(&tx, &doubted, repaired.then_some(&displaced))?;
         self.adopt_kept(&tx)?;
         rows::clear_intents(&tx)?;
@@ -96,7 +98,7 @@ impl Inner {
         let trouble = |error| StoreError::io("the drive", error);
         let written = self.own.folder.written().map_err(trouble)?;
         let tx = self.begin(&writer.db)?;
-        let doubted = self.settle_intents(&tx)?;
+        let doubted = self.settle_intents(&tx, false)?;
         self.scan_all(&tx, &doubted, None)?;
         rows::clear_intents(&tx)?;
         self.durable(written.sync()).map_err(trouble)?;
@@ -105,16 +107,25 @@ impl Inner {
         Ok(())
     }
 
-    /// Returns the paths at which a new content may stand that looks like what their rows say.
-    fn settle_intents(&self, tx: &Tx<'_>) -> Result<BTreeSet<RelPath>, StoreError> {
+    /// Returns the paths at which a new content may stand that looks like what their rows say. `may_be_cut_off` is
+    /// whether names may stand there without their content.
+    fn settle_intents(
+        &self,
+        tx: &Tx<'_>,
+        may_be_cut_off: bool,
+    ) -> Result<BTreeSet<RelPath>, StoreError> {
         let mut doubted = BTreeSet::new();
         for intent in rows::intents(tx.db)? {
             let trouble = |e| StoreError::io(&intent.path, e);
+            let was_cut_off = may_be_cut_off && self.remove_cut_off(tx, &intent)?;
             if !self.disk.stable_inodes && self.may_have_come(tx, &intent)? {
                 doubted.insert(intent.path.clone());
             }
             self.finish_exchange(tx, &intent).map_err(trouble)?;
             self.settle_old(tx, &intent, &old_name(&intent.staged))?;
+            if was_cut_off && self.bring_back_kept(tx, &intent.path)? {
+                doubted.insert(intent.path.clone());
+            }
             let staged = self.own.staging.look(&intent.staged).map_err(trouble)?;
             let is_new = match (&staged, &intent.new) {
                 (None, _) => continue,
@@ -130,6 +141,75 @@ impl Inner {
             }
         }
         Ok(doubted)
+    }
+
+    /// Removes the names that are there without their content. Linux's vfat writes the new name of a rename first, for
+    /// an empty file, and the place and the size of its content later; where the power goes in between, and where
+    /// fsck parts two names of one content, an empty file stands there that nobody wrote. Returns whether one did.
+    fn remove_cut_off(&self, tx: &Tx<'_>, intent: &Intent) -> Result<bool, StoreError> {
+        let trouble = |e| StoreError::io(&intent.path, e);
+        let nothing = Digest::of(b"");
+        let is_empty = |entry: &Entry| matches!(entry, Entry::File(file) if file.digest == nothing);
+        let rows = [Some(&intent.path), intent.source.as_ref()];
+        for path in rows.into_iter().flatten() {
+            if rows::get(tx.db, path)?.is_some_and(|row| is_empty(&row.entry)) {
+                return Ok(false);
+            }
+        }
+        if intent.new.as_ref().is_some_and(is_empty) {
+            return Ok(false);
+        }
+        let mut was_cut_off = false;
+        let parent = match self.top.folder(intent.path.parent().as_ref()) {
+            Err(error) if is_absent(&error) => None,
+            parent => Some(parent.map_err(trouble)?),
+        };
+        let (staging, old) = (&self.own.staging, old_name(&intent.staged));
+        let parent = parent.iter().map(|parent| (parent, intent.path.name()));
+        for (folder, name) in parent.chain([(staging, &*intent.staged), (staging, &*old)]) {
+            let look = folder.look(name).map_err(trouble)?;
+            if look.is_some_and(|look| look.kind == Kind::File && look.print.size == 0) {
+                self.step();
+                folder.unlink(name).map_err(trouble)?;
+                was_cut_off = true;
+                tracing::warn!(path = %intent.path, name, "a name without a content was removed");
+            }
+        }
+        Ok(was_cut_off)
+    }
+
+    /// Gives what stood at a path its name again, where it had been put away as a version already and no other
+    /// version is the same content.
+    fn bring_back_kept(&self, tx: &Tx<'_>, path: &RelPath) -> Result<bool, StoreError> {
+        let trouble = |e| StoreError::io(path, e);
+        let Some(Row {
+            entry: Entry::File(file),
+            ..
+        }) = rows::get(tx.db, path)?
+        else {
+            return Ok(false);
+        };
+        if history::is_displaced(tx.db, &file.digest)?
+            || !self.own.keeps(&file.digest, file.size).map_err(trouble)?
+        {
+            return Ok(false);
+        }
+        let shelf = self.own.shelf(&file.digest).map_err(trouble)?;
+        let parent = match self.top.folder(path.parent().as_ref()) {
+            Err(error) if is_absent(&error) => return Ok(false),
+            parent => parent.map_err(trouble)?,
+        };
+        self.step();
+        let kept = file.digest.to_string();
+        match shelf.rename(&kept, &parent, path.name(), Onto::Nothing) {
+            Ok(()) => {}
+            // It was still in the staging folder, and is back.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(trouble(error)),
+        }
+        self.step();
+        tracing::warn!(%path, "a displaced content was put back");
+        Ok(true)
     }
 
     /// Whether the new content may stand under its name already. Where it has the old one's size and

@@ -137,6 +137,49 @@ fn again(my: &Box, ops: &[Vec<CommitFrame>]) {
     );
 }
 
+/// Linux writes the name that a rename gives on FAT before the place and the size of its content, and a power cut in
+/// between leaves an empty file there.
+#[test]
+fn a_name_that_came_without_its_content_is_no_file() {
+    let fat = Faults {
+        fat: true,
+        ..Faults::default()
+    };
+    for (at, before) in [("a", Some("old a")), ("new", None)] {
+        let mut cut_off = 0;
+        for step in 0.. {
+            let mut my = Box::with(fat.clone());
+            fill(&my);
+            let stop = Faults {
+                stop_at: Some(step),
+                ..fat.clone()
+            };
+            my.open_with(stop).expect("nothing to recover: no steps");
+            let put = || my.put(at, "new content");
+            if catch_unwind(AssertUnwindSafe(put)).is_ok() {
+                break;
+            }
+            my.close();
+            let db = rusqlite::Connection::open(my.at(".raspbox/journal.db")).expect("opens");
+            let journalled = "SELECT count(*) FROM entry WHERE path = ? AND size = 11";
+            let row = db.query_row(journalled, [at], |row| row.get::<_, u32>(0));
+            let is_journalled = row.expect("a count") == 1;
+            drop(db);
+            // Once it is journalled, it was synced.
+            if !is_journalled && my.on_disk(at).as_deref() == Some("new content") {
+                std::fs::write(my.at(at), "").expect("cut off");
+                cut_off += 1;
+            }
+            my.open_with(fat.clone()).expect("opens again");
+            if !is_journalled {
+                assert_eq!(my.on_disk(at).as_deref(), before, "{at} at step {step}");
+            }
+            my.check_tree();
+        }
+        assert!(cut_off > 0, "{at}");
+    }
+}
+
 fn content_is_one_of(my: &Box, at: &str, expected: &[&str]) {
     let found = my.on_disk(at).unwrap_or_default();
     assert!(expected.contains(&found.as_str()), "{at}: {found}");
