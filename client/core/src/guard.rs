@@ -45,7 +45,7 @@ pub const CHANGES_FROM: usize = 100;
 
 /// For how long what a sync has deleted and replaced still counts: a mishap may take its time, and
 /// `watch` makes a round of every few files of it.
-pub const LATELY: Duration = Duration::from_secs(60 * 60);
+pub const LATELY: Duration = Duration::from_secs(3_600);
 
 /// What was deleted and replaced lately on one side.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

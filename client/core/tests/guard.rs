@@ -176,6 +176,26 @@ fn where_nothing_keeps_what_is_deleted_fewer_deletions_are_asked_about() {
 }
 
 #[test]
+fn where_nothing_keeps_what_is_deleted_what_was_lost_lately_counts() {
+    let (full, fewer) = (files(0..30), files(0..25));
+    let plan = find_moves(reconcile(&full, &fewer, &full), &DISKS);
+    for (before, asked) in [(4, false), (5, true)] {
+        let lately = Lately {
+            deleted: paths(before),
+            lost: paths(before),
+            ..Lately::default()
+        };
+        let recent = recent(Direction::Remote, lately);
+        let judge = |displaced| {
+            let allow = Allowances::default();
+            guard(&plan, &full, &fewer, &full, displaced, &recent, &allow)
+        };
+        assert_eq!(judge(Displaced::Gone).is_err(), asked, "{before}");
+        assert_eq!(judge(Displaced::Kept), Ok(()), "they can be had back");
+    }
+}
+
+#[test]
 fn folders_alone_make_an_emptied_side_too() {
     let mut full = Tree::default();
     for number in 0..10 {
