@@ -437,3 +437,16 @@ impl fmt::Display for Direction {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::takes_one;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn each_of_what_comes_stands_for_one_of_what_goes() {
+        let mut coming = BTreeMap::from([("a", 2)]);
+        let taken = ["a", "b", "a", "a"].map(|like| takes_one(&mut coming, &like));
+        assert_eq!(taken, [true, false, true, false]);
+    }
+}
