@@ -70,12 +70,12 @@ impl Machine {
         Machine(Computer::new(BEGIN, seed))
     }
 
-    /// Runs something on it.
     /// The power was cut and came back.
     pub(crate) fn reboot(&self) {
         self.0.reboot();
     }
 
+    /// Runs something on it.
     pub(crate) fn on<T>(&self, f: impl FnOnce() -> T) -> T {
         let _entered = sim::enter(&self.0);
         f()
