@@ -136,6 +136,14 @@ mod tests {
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     #[test]
+    fn times_after_1970_come_after_it() {
+        let mtime = Mtime::from_parts(2, 500_000_000);
+        let time = UNIX_EPOCH + Duration::from_millis(2500);
+        assert_eq!(SystemTime::from(mtime), time);
+        assert_eq!(Mtime::from(time), mtime);
+    }
+
+    #[test]
     fn times_before_1970_keep_their_nanoseconds() {
         let mtime = Mtime::from_parts(-2, 500_000_000);
         assert_eq!(mtime.parts(), (-2, 500_000_000));

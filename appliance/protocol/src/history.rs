@@ -162,3 +162,42 @@ fn by(bytes: &mut Payload<'_>) -> Result<String, WireError> {
     }
     Ok(by.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BY_MAX_BYTES, HistoryFrame, Past};
+    use crate::wire::{Frame, WireError};
+    use crate::{Entry, Mtime, Version};
+
+    fn by(name: String) -> HistoryFrame {
+        HistoryFrame::Past(Past {
+            number: None,
+            entry: Entry::Folder,
+            version: Version(1),
+            by: name,
+            since: Mtime(0),
+            kept: false,
+            ended: None,
+        })
+    }
+
+    #[test]
+    fn a_name_has_as_many_bytes_as_it_may_and_no_more() {
+        let longest = by("x".repeat(BY_MAX_BYTES));
+        let mut payload = Vec::new();
+        let kind = longest.encode(&mut payload);
+        assert_eq!(HistoryFrame::decode(kind, payload.clone()), Ok(longest));
+        // One more in the text and in its length, which is a varint of two bytes.
+        let at = payload.iter().position(|byte| *byte == b'x').unwrap();
+        payload[at - 2..at].copy_from_slice(&[0x80, 0x02]);
+        payload.insert(at, b'x');
+        assert_eq!(
+            HistoryFrame::decode(kind, payload),
+            Err(WireError::Value("name"))
+        );
+        // What is longer is cut when it is sent.
+        let mut cut = Vec::new();
+        by("y".repeat(BY_MAX_BYTES + 1)).encode(&mut cut);
+        assert!(HistoryFrame::decode(kind, cut).is_ok());
+    }
+}
