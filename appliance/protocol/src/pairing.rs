@@ -494,6 +494,25 @@ mod tests {
         Inviting::begin(terms("ann", &APPLIANCES), recipe(), &secret)
     }
 
+    #[test]
+    fn what_was_accepted_is_two_words_in_hex_and_a_proof() {
+        let proof = "0".repeat(64);
+        let accepted: Accepted = format!("abc 123 {proof}").parse().expect("understood");
+        for text in [
+            format!("xyz 123 {proof}"),
+            format!("abc secret {proof}"),
+            "abc 123 short".into(),
+            format!("abc 123 {proof} more"),
+        ] {
+            assert!(text.parse::<Accepted>().is_err(), "{text}");
+        }
+        assert_eq!(
+            format!("{accepted:?}"),
+            "Accepted(abc)",
+            "without the token"
+        );
+    }
+
     /// What comes of a whole exchange, all that is said taken for text and back.
     fn exchange(seen: Terms<'_>, password: &str) -> Result<(), PairingError> {
         let (appliance, invitation) = invite();
