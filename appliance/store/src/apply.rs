@@ -266,9 +266,10 @@ impl Inner {
                 expected,
                 content,
                 staged,
-            } if self.may_be_cut_off()
-                || ((*expected != Expected::Absent || self.is_damaged(tx, path)?)
-                    && stands(path)?) =>
+            } if match stands(path)? {
+                true => *expected != Expected::Absent || self.is_damaged(tx, path)?,
+                false => self.may_be_cut_off(),
+            } =>
             {
                 Some(Intent {
                     staged: staged.clone(),

@@ -145,18 +145,22 @@ impl Inner {
 
     /// Removes the names that are there without their content. Linux's vfat writes the new name of a rename first, for
     /// an empty file, and the place and the size of its content later; where the power goes in between, and where
-    /// fsck parts two names of one content, an empty file stands there that nobody wrote. Returns whether one did.
+    /// fsck parts two names of one content, an empty file stands there that nobody wrote. Only where it is known that
+    /// whatever the intent is about has a content. Returns whether one did.
     fn remove_cut_off(&self, tx: &Tx<'_>, intent: &Intent) -> Result<bool, StoreError> {
         let trouble = |e| StoreError::io(&intent.path, e);
-        let nothing = Digest::of(b"");
-        let is_empty = |entry: &Entry| matches!(entry, Entry::File(file) if file.digest == nothing);
-        let rows = [Some(&intent.path), intent.source.as_ref()];
-        for path in rows.into_iter().flatten() {
-            if rows::get(tx.db, path)?.is_some_and(|row| is_empty(&row.entry)) {
-                return Ok(false);
-            }
+        let mut contents = BTreeSet::new();
+        for path in [Some(&intent.path), intent.source.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            contents.extend(rows::get(tx.db, path)?.and_then(|row| row.digest()));
         }
-        if intent.new.as_ref().is_some_and(is_empty) {
+        if let Some(Entry::File(new)) = &intent.new {
+            contents.insert(new.digest);
+        }
+        // One that is to be empty is there with all of its content; and of a change of case nothing is known.
+        if contents.is_empty() || contents.contains(&Digest::of(b"")) {
             return Ok(false);
         }
         let mut was_cut_off = false;

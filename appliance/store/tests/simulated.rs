@@ -350,42 +350,57 @@ fn a_name_gets_another_case_where_both_are_one() {
         (Traits::apfs(), "é", "É"),
     ] {
         for folder in [false, true] {
-            let inside = |at: &str| if folder { format!("{at}/f") } else { at.into() };
-            for step in 0.. {
-                let computer = Computer::new(NOON, 1);
-                let _entered = enter(&computer);
-                let disk = Disk::new(traits);
-                disk.mount(Path::new(AT));
-                let by = By("ann".into());
-                let store = open(&Faults::default()).expect("opens");
-                if folder {
-                    store.make_folder(&path(from), &by).expect("made");
-                }
-                let mut staged = store.stage().expect("staged");
-                staged.write_all(b"mine").expect("written");
-                store.put(staged, &path(&inside(from)), &by).expect("put");
-                disk.fail(disk.steps() + step, Fault::Die);
-                let moved = store.rename(&path(from), &path(to), &by).is_ok();
-                let whole = !disk.is_dead();
-                drop(store);
-                disk.crash(match step % 3 {
-                    0 => Unsynced::Dropped,
-                    1 => Unsynced::Kept,
-                    _ => Unsynced::Random(step),
-                });
-                disk.forgive();
-                drop(open(&Faults::default()).expect("opens"));
-                let expected = |at| Files::from([(inside(at), "mine".into())]);
-                let found = files_below(&disk);
-                let good = found == expected(to) || (!moved && found == expected(from));
-                assert!(good, "{from}, folder: {folder}, step {step}: {found:?}");
-                if whole {
-                    assert!(moved);
-                    break;
-                }
+            // An empty file is one as well.
+            for content in ["mine", ""] {
+                let steps =
+                    (0..).take_while(|step| !respell(traits, (from, to), folder, content, *step));
+                assert!(steps.count() > 1);
             }
         }
     }
+}
+
+/// Cuts the power at this step of a change of case; whether that was after its end.
+fn respell(
+    traits: Traits,
+    (from, to): (&str, &str),
+    folder: bool,
+    content: &str,
+    step: u64,
+) -> bool {
+    let inside = |at: &str| if folder { format!("{at}/f") } else { at.into() };
+    let computer = Computer::new(NOON, 1);
+    let _entered = enter(&computer);
+    let disk = Disk::new(traits);
+    disk.mount(Path::new(AT));
+    let by = By("ann".into());
+    let store = open(&Faults::default()).expect("opens");
+    if folder {
+        store.make_folder(&path(from), &by).expect("made");
+    }
+    let mut staged = store.stage().expect("staged");
+    staged.write_all(content.as_bytes()).expect("written");
+    store.put(staged, &path(&inside(from)), &by).expect("put");
+    disk.fail(disk.steps() + step, Fault::Die);
+    let moved = store.rename(&path(from), &path(to), &by).is_ok();
+    let whole = !disk.is_dead();
+    drop(store);
+    disk.crash(match step % 3 {
+        0 => Unsynced::Dropped,
+        1 => Unsynced::Kept,
+        _ => Unsynced::Random(step),
+    });
+    disk.forgive();
+    drop(open(&Faults::default()).expect("opens"));
+    let expected = |at| Files::from([(inside(at), content.into())]);
+    let found = files_below(&disk);
+    let good = found == expected(to) || (!moved && found == expected(from));
+    assert!(
+        good,
+        "{from}, folder: {folder}, {content:?}, step {step}: {found:?}"
+    );
+    assert!(moved || !whole);
+    whole
 }
 
 /// Linux's FAT minds the case of accented letters, and somebody has put a file there: a client of ours is
