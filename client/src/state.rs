@@ -15,7 +15,7 @@ use crate::remote::RemoteTree;
 use raspbox_core::tree::{Folder, Node};
 use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, Transaction, params};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -313,15 +313,7 @@ impl Writer<'_> {
         let columns = Columns::of(entry);
         self.tx
             .prepare_cached("INSERT OR REPLACE INTO baseline VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-            .execute(params![
-                path.as_str(),
-                columns.kind,
-                columns.size,
-                columns.mtime,
-                columns.executable,
-                columns.digest,
-                columns.target
-            ])?;
+            .execute(&columns.of_path(&path.as_str())[..])?;
         Ok(())
     }
 
@@ -340,16 +332,7 @@ impl Writer<'_> {
             .prepare_cached(
                 "INSERT OR REPLACE INTO remote VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
-            .execute(params![
-                path.as_str(),
-                columns.kind,
-                columns.size,
-                columns.mtime,
-                columns.executable,
-                columns.digest,
-                columns.target,
-                version.0.cast_signed()
-            ])?;
+            .execute(&columns.of_path_and(&path.as_str(), &version.0.cast_signed())[..])?;
         Ok(())
     }
 
@@ -511,6 +494,25 @@ struct Columns<'a> {
 }
 
 impl Columns<'_> {
+    /// The values of a row, as the tables have them: the path, and what is there.
+    fn of_path<'c>(&'c self, path: &'c &str) -> [&'c dyn ToSql; 7] {
+        [
+            path,
+            &self.kind,
+            &self.size,
+            &self.mtime,
+            &self.executable,
+            &self.digest,
+            &self.target,
+        ]
+    }
+
+    /// The same and one value more.
+    fn of_path_and<'c>(&'c self, path: &'c &str, last: &'c dyn ToSql) -> [&'c dyn ToSql; 8] {
+        let [a, b, c, d, e, f, g] = self.of_path(path);
+        [a, b, c, d, e, f, g, last]
+    }
+
     fn of(entry: &Entry) -> Columns<'_> {
         match entry {
             Entry::File(file) => Columns {

@@ -2,7 +2,6 @@
 
 use super::{Columns, State, Writer, entry};
 use raspbox_protocol::{Entry, RelPath};
-use rusqlite::params;
 
 pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS sent (
     path TEXT PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER, mtime INTEGER,
@@ -44,16 +43,7 @@ impl Writer<'_> {
         let columns = Columns::of(entry);
         self.tx
             .prepare_cached("INSERT OR REPLACE INTO sent VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
-            .execute(params![
-                path.as_str(),
-                columns.kind,
-                columns.size,
-                columns.mtime,
-                columns.executable,
-                columns.digest,
-                columns.target,
-                boot
-            ])?;
+            .execute(&columns.of_path_and(&path.as_str(), &boot)[..])?;
         Ok(())
     }
 
