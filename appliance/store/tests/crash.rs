@@ -48,6 +48,18 @@ fn contents(my: &Box) -> BTreeSet<Digest> {
     all
 }
 
+/// What there is before, and a store that stops at this step of what it does next.
+fn stopping_at(faults: &Faults, step: u32) -> Box {
+    let mut my = Box::with(faults.clone());
+    fill(&my);
+    let stop = Faults {
+        stop_at: Some(step),
+        ..faults.clone()
+    };
+    my.open_with(stop).expect("nothing to recover: no steps");
+    my
+}
+
 /// Stops `act` at every step; returns how many there are.
 fn stop_everywhere(
     faults: &Faults,
@@ -56,13 +68,7 @@ fn stop_everywhere(
     check: impl Fn(&Box, bool),
 ) -> u32 {
     for step in 0.. {
-        let mut my = Box::with(faults.clone());
-        fill(&my);
-        let stop = Faults {
-            stop_at: Some(step),
-            ..faults.clone()
-        };
-        my.open_with(stop).expect("nothing to recover: no steps");
+        let mut my = stopping_at(faults, step);
         let stopped = catch_unwind(AssertUnwindSafe(|| act(&my))).is_err();
         // The next start is stopped everywhere, too.
         my.close();
@@ -148,13 +154,7 @@ fn a_name_that_came_without_its_content_is_no_file() {
     for (at, before) in [("a", Some("old a")), ("new", None)] {
         let mut cut_off = 0;
         for step in 0.. {
-            let mut my = Box::with(fat.clone());
-            fill(&my);
-            let stop = Faults {
-                stop_at: Some(step),
-                ..fat.clone()
-            };
-            my.open_with(stop).expect("nothing to recover: no steps");
+            let mut my = stopping_at(&fat, step);
             let put = || my.put(at, "new content");
             if catch_unwind(AssertUnwindSafe(put)).is_ok() {
                 break;
