@@ -225,8 +225,11 @@ impl Inner {
         let Some((path, file)) = change.gives() else {
             return Ok(());
         };
-        let Some(row) = rows::get(tx.db, path)?.filter(|row| row.digest() == Some(file.digest))
-        else {
+        // Nearly never, so without the whole row.
+        if !rows::has_content(tx.db, path, &file.digest)? {
+            return Ok(());
+        }
+        let Some(row) = rows::get(tx.db, path)? else {
             return Ok(());
         };
         if row.is_missing() || damage::is_marked(tx.db, path, &row)? {

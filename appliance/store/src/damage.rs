@@ -84,6 +84,17 @@ pub(crate) fn is_marked(db: &Connection, at: &RelPath, row: &Row) -> rusqlite::R
     }
 }
 
+/// The same, or what is kept of the same content is, and so this may be.
+pub(crate) fn is_doubted(db: &Connection, at: &RelPath, row: &Row) -> rusqlite::Result<bool> {
+    let Some(digest) = row.digest() else {
+        return Ok(false);
+    };
+    // On most drives nothing is damaged, and this is the quickest way to know.
+    let any = "SELECT 1 FROM damaged LIMIT 1";
+    Ok(db.prepare_cached(any)?.exists([])?
+        && (has(db, &key(at), &digest)? || has(db, KEPT, &digest)?))
+}
+
 /// Whether a file is damaged and was found with this content.
 pub(crate) fn is_known(
     db: &Connection,

@@ -369,13 +369,7 @@ impl Batch<'_> {
         row: &Row,
         end: End<'_>,
     ) -> Result<(), Stop> {
-        let doubted = damage::is_marked(self.tx.db, path, row)?
-            || match row.digest() {
-                // What is kept of it has rotted, and so may this have.
-                Some(digest) => damage::is_kept_marked(self.tx.db, &digest)?,
-                None => false,
-            };
-        if !doubted {
+        if !damage::is_doubted(self.tx.db, path, row)? {
             return self.keep(staged, path, row, end);
         }
         // Its row says what it should be; it is kept as what it is.

@@ -294,6 +294,16 @@ pub(crate) fn move_tree(
     Ok(())
 }
 
+/// Whether a path has this content, by its row.
+pub(crate) fn has_content(
+    db: &Connection,
+    at: &RelPath,
+    digest: &Digest,
+) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM entry WHERE path = ? AND digest = ?")?
+        .exists(params![key(at), digest.as_bytes().as_slice()])
+}
+
 /// The change that made a path absent, where it is remembered.
 pub(crate) fn tombstone(db: &Connection, at: &RelPath) -> rusqlite::Result<Option<Version>> {
     db.prepare_cached("SELECT version FROM tombstone WHERE path = ?")?
