@@ -132,6 +132,13 @@ impl Daemon {
         text.lines().next().unwrap_or_default().to_owned()
     }
 
+    /// How many sessions the status tells of.
+    pub(crate) fn sessions(&self) -> u64 {
+        let status = self.control(&["status", "--json"]).stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        status["sessions"].as_u64().unwrap()
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.temp.path().join("state")
     }
