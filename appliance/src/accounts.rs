@@ -283,6 +283,11 @@ impl Accounts {
         Ok(result)
     }
 
+    /// Frees the memory of hashes: the next one takes a moment longer.
+    pub(crate) fn free_memory(&self) {
+        *self.spare_memory() = Vec::new();
+    }
+
     fn spare_memory(&self) -> MutexGuard<'_, Vec<Memory>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -34,6 +34,7 @@ mod ports;
 mod programs;
 mod registry;
 mod reply;
+mod rest;
 mod retention;
 mod root;
 mod scrub;

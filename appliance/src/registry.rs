@@ -36,6 +36,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct State {
     last_id: u64,
+    admitted: u64,
     sessions: HashMap<u64, Arc<Session>>,
     /// Where probes of our own will come from.
     probes: HashSet<SocketAddr>,
@@ -83,6 +84,8 @@ impl Registry {
         };
         if is_probe {
             state.probing.insert(session.id);
+        } else {
+            state.admitted += 1;
         }
         state.sessions.insert(session.id, Arc::clone(&session));
         Ok(Ok(session))
@@ -103,6 +106,11 @@ impl Registry {
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.state().sessions.is_empty()
+    }
+
+    /// How many sessions of others than ourselves there ever were.
+    pub(crate) fn admitted(&self) -> u64 {
+        self.state().admitted
     }
 
     /// How long nobody has worked in any session.

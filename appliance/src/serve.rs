@@ -8,6 +8,7 @@ use crate::door::{DRAIN_DEADLINE, accept_all, probe};
 use crate::drive::keep::{keep, open_folder};
 use crate::drive::slot::{Nothing, Slot};
 use crate::registry::Registry;
+use crate::rest;
 use crate::shared::Shared;
 use crate::state::StateDir;
 use crate::status::{Look, STATUS_FILE, Status, status_dir};
@@ -90,6 +91,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         main: tokio::runtime::Handle::current(),
     });
     say(&shared, address, first_user);
+    let _rest = rest::begin(&shared).context("cannot start a thread")?;
     let door = tokio::spawn(accept_all(listener, Arc::clone(&shared)));
     notify(&[NotifyState::Ready]);
 

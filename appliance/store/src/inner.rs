@@ -211,6 +211,18 @@ impl Inner {
         result
     }
 
+    /// Closes the connections that nobody reads with, and empties the writer's cache, unless it is at work.
+    pub(crate) fn empty_caches(&self) {
+        // Closed without the lock: a drive that hangs must not hold up who comes next.
+        let readers = std::mem::take(&mut *lock_anyway(&self.readers));
+        drop(readers);
+        if let Ok(writer) = self.writer.try_lock()
+            && let Err(error) = writer.db.execute_batch("PRAGMA shrink_memory")
+        {
+            tracing::debug!(%error, "the journal's cache is kept");
+        }
+    }
+
     /// Makes a transaction durable, and tells the new position.
     pub(crate) fn publish(&self, tx: Tx<'_>) -> Result<(), StoreError> {
         let now = tx.commit()?;

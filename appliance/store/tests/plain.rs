@@ -255,3 +255,19 @@ fn below_the_floor_nothing_is_written() {
     assert!(matches!(store.stage(), Err(StoreError::NoSpace)));
     assert_eq!(store.info(LONG_AGO, true).expect("info").free_bytes, 0);
 }
+
+#[test]
+fn caches_are_emptied_and_everything_still_answers() {
+    let my = Box::new();
+    my.put("a", "one").expect("put");
+    my.check_tree();
+    let before = my.descriptors();
+    my.store().empty_caches();
+    assert!(
+        my.descriptors() < before,
+        "a connection for reading was kept"
+    );
+    my.put("a", "two").expect("put");
+    assert!(my.keeps("a", "one"));
+    my.check_tree();
+}

@@ -143,3 +143,25 @@ fn where_descriptors_run_out_it_waits_and_goes_on() {
     eventually("each of the crowd is let go", || descriptors() <= before);
     daemon.client().store("/a", b"x").expect(226);
 }
+
+#[test]
+fn what_a_password_took_is_free_again_once_nobody_is_there() {
+    // As its unit has it: else glibc, once it has freed as much, keeps it.
+    let daemon = Daemon::spawn("", |command, _| {
+        command.env("MALLOC_MMAP_THRESHOLD_", "131072");
+    });
+    daemon.client().vanish();
+    // A hash takes 19 MiB, which is kept for the next one; all else is less than half as much.
+    eventually("its memory is given back", || own_kib(&daemon) < 12 << 10);
+    daemon.client().vanish();
+}
+
+/// What the daemon has allocated and not given back.
+fn own_kib(daemon: &Daemon) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.unwrap().trim().trim_end_matches(" kB");
+    number.parse().unwrap()
+}

@@ -126,6 +126,14 @@ impl Box {
         self.store.as_ref().expect("open")
     }
 
+    /// How many files of the store this process has open.
+    pub fn descriptors(&self) -> usize {
+        let dir = self.dir.path().canonicalize().expect("there");
+        let open = std::fs::read_dir("/proc/self/fd").expect("Linux");
+        let targets = open.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+        targets.filter(|target| target.starts_with(&dir)).count()
+    }
+
     pub fn close(&mut self) {
         self.store = None;
     }

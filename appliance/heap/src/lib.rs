@@ -1,0 +1,61 @@
+//! Memory that was freed, given back to the system.
+//!
+//! glibc gives back what is free at the end of its heaps, and keeps what is free in between: after a crowd of
+//! sessions tens of MiB, for as long as a few small things that are still in use lie among them. It has one
+//! call that gives that back as well, and this is it. This crate does nothing else, so that all others
+//! can forbid unsafe code.
+
+/// Gives back what is free in whole pages, wherever it lies; returns whether there was any.
+///
+/// It takes the lock of one heap after another, for milliseconds: for when nobody is served. musl, which the static
+/// program for the first Pi has, gives back by itself what it frees, and keeps little.
+#[cfg(target_env = "gnu")]
+pub fn give_back() -> bool {
+    #[expect(unsafe_code, reason = "any call of C is; see below")]
+    // SAFETY: malloc_trim(3) takes a number, no pointer, may be called by any thread at any time (MT-Safe), and
+    // moves or changes nothing that is in use.
+    let given = unsafe { libc::malloc_trim(0) };
+    given == 1
+}
+
+/// Gives nothing back: this C library has no call for it.
+#[cfg(not(target_env = "gnu"))]
+pub fn give_back() -> bool {
+    false
+}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    use super::give_back;
+
+    /// What this process has allocated and not given back.
+    fn own_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_free_between_what_is_in_use_is_given_back() {
+        const COUNT: usize = 64 << 10;
+        let mut pieces: Vec<Option<Box<[u8; 1024]>>> =
+            (0..COUNT).map(|_| Some(Box::new([7; 1024]))).collect();
+        for (at, piece) in pieces.iter_mut().enumerate() {
+            // One in 64 stays in use: nothing is free at the end.
+            if at % 64 != 63 {
+                *piece = None;
+            }
+        }
+        let before_kib = own_kib();
+        assert!(give_back());
+        let after_kib = own_kib();
+        assert!(
+            after_kib + (32 << 10) < before_kib,
+            "{before_kib} KiB, and then {after_kib} KiB"
+        );
+        assert_eq!(pieces.iter().flatten().count(), COUNT / 64);
+    }
+}
