@@ -117,14 +117,16 @@ impl Inner {
         let mut doubted = BTreeSet::new();
         for intent in rows::intents(tx.db)? {
             let trouble = |e| StoreError::io(&intent.path, e);
-            let was_cut_off = may_be_cut_off && self.remove_cut_off(tx, &intent)?;
+            if may_be_cut_off {
+                self.remove_cut_off(tx, &intent)?;
+            }
             if !self.disk.stable_inodes && self.may_have_come(tx, &intent)? {
                 doubted.insert(intent.path.clone());
             }
             self.finish_exchange(tx, &intent).map_err(trouble)?;
             self.settle_old(tx, &intent, &old_name(&intent.staged))?;
-            if was_cut_off && self.bring_back_kept(tx, &intent.path)? {
-                doubted.insert(intent.path.clone());
+            if may_be_cut_off {
+                self.bring_back_kept(tx, &intent.path)?;
             }
             let staged = self.own.staging.look(&intent.staged).map_err(trouble)?;
             let is_new = match (&staged, &intent.new) {
@@ -146,8 +148,8 @@ impl Inner {
     /// Removes the names that are there without their content. Linux's vfat writes the new name of a rename first, for
     /// an empty file, and the place and the size of its content later; where the power goes in between, and where
     /// fsck parts two names of one content, an empty file stands there that nobody wrote. Only where it is known that
-    /// whatever the intent is about has a content. Returns whether one did.
-    fn remove_cut_off(&self, tx: &Tx<'_>, intent: &Intent) -> Result<bool, StoreError> {
+    /// whatever the intent is about has a content.
+    fn remove_cut_off(&self, tx: &Tx<'_>, intent: &Intent) -> Result<(), StoreError> {
         let trouble = |e| StoreError::io(&intent.path, e);
         let mut contents = BTreeSet::new();
         for path in [Some(&intent.path), intent.source.as_ref()]
@@ -161,9 +163,8 @@ impl Inner {
         }
         // One that is to be empty is there with all of its content; and of a change of case nothing is known.
         if contents.is_empty() || contents.contains(&Digest::of(b"")) {
-            return Ok(false);
+            return Ok(());
         }
-        let mut was_cut_off = false;
         let parent = match self.top.folder(intent.path.parent().as_ref()) {
             Err(error) if is_absent(&error) => None,
             parent => Some(parent.map_err(trouble)?),
@@ -175,32 +176,32 @@ impl Inner {
             if look.is_some_and(|look| look.kind == Kind::File && look.print.size == 0) {
                 self.step();
                 folder.unlink(name).map_err(trouble)?;
-                was_cut_off = true;
                 tracing::warn!(path = %intent.path, name, "a name without a content was removed");
             }
         }
-        Ok(was_cut_off)
+        Ok(())
     }
 
-    /// Gives what stood at a path its name again, where it had been put away as a version already and no other
-    /// version is the same content.
-    fn bring_back_kept(&self, tx: &Tx<'_>, path: &RelPath) -> Result<bool, StoreError> {
+    /// Gives what stood at a path its name again, where that is free, it had been put away as a version already, and no
+    /// other version is the same content. Whether a name without a content was there isn't asked: a recovery that was
+    /// itself interrupted may have removed it. So a delete is undone that was done and not journalled yet.
+    fn bring_back_kept(&self, tx: &Tx<'_>, path: &RelPath) -> Result<(), StoreError> {
         let trouble = |e| StoreError::io(path, e);
         let Some(Row {
             entry: Entry::File(file),
             ..
         }) = rows::get(tx.db, path)?
         else {
-            return Ok(false);
+            return Ok(());
         };
         if history::is_displaced(tx.db, &file.digest)?
             || !self.own.keeps(&file.digest, file.size).map_err(trouble)?
         {
-            return Ok(false);
+            return Ok(());
         }
         let shelf = self.own.shelf(&file.digest).map_err(trouble)?;
         let parent = match self.top.folder(path.parent().as_ref()) {
-            Err(error) if is_absent(&error) => return Ok(false),
+            Err(error) if is_absent(&error) => return Ok(()),
             parent => parent.map_err(trouble)?,
         };
         self.step();
@@ -208,65 +209,86 @@ impl Inner {
         match shelf.rename(&kept, &parent, path.name(), Onto::Nothing) {
             Ok(()) => {}
             // It was still in the staging folder, and is back.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             Err(error) => return Err(trouble(error)),
         }
         self.step();
         tracing::warn!(%path, "a displaced content was put back");
-        Ok(true)
+        Ok(())
     }
 
-    /// Whether the new content may stand under its name already. Where it has the old one's size and
-    /// time, nothing else shows it on a disk without lasting inode numbers. What rotted there must not
-    /// be taken for it.
+    /// Whether what was to come may stand under its name already: where it has the old one's size and time,
+    /// nothing else shows it on a disk without lasting inode numbers. What rotted there must not be taken for it.
     fn may_have_come(&self, tx: &Tx<'_>, intent: &Intent) -> Result<bool, StoreError> {
-        let Some(Entry::File(new)) = &intent.new else {
-            return Ok(!self.is_damaged(tx, &intent.path)?);
-        };
         let folder = self.top.folder(intent.path.parent().as_ref());
         let found = folder.and_then(|folder| digest_of(&mut folder.open(intent.path.name())?));
         // What can't be read is not what was written just now.
-        Ok(found.is_ok_and(|(digest, _)| digest == new.digest))
+        let Ok((found, _)) = found else {
+            return Ok(false);
+        };
+        Ok(match (&intent.new, &intent.source) {
+            (Some(Entry::File(new)), _) => new.digest == found,
+            (Some(Entry::Folder | Entry::Symlink(_)), _) => false,
+            (None, Some(source)) => rows::has_content(tx.db, source, &found)?,
+            // Perhaps a version took its place.
+            (None, None) => history::is_displaced(tx.db, &found)?,
+        })
     }
 
     /// Puts what was displaced back where its name is free, else keeps it as a version.
     fn settle_old(&self, tx: &Tx<'_>, intent: &Intent, staged: &str) -> Result<(), StoreError> {
         let trouble = |e| StoreError::io(&intent.path, e);
-        let staging = &self.own.staging;
+        let (staging, name) = (&self.own.staging, intent.path.name());
         let Some(look) = staging.look(staged).map_err(trouble)? else {
             return Ok(());
         };
-        match self.top.folder(intent.path.parent().as_ref()) {
-            Ok(parent) => {
-                self.step();
-                match staging.rename(staged, &parent, intent.path.name(), Onto::Nothing) {
-                    Ok(()) => {
-                        tracing::warn!(path = %intent.path, "a displaced content was put back");
-                        self.step();
-                        return Ok(());
+        let row = rows::get(tx.db, &intent.path)?;
+        let parent = match self.top.folder(intent.path.parent().as_ref()) {
+            Err(error) if is_absent(&error) => None,
+            parent => Some(parent.map_err(trouble)?),
+        };
+        let mut there = None;
+        if let Some(parent) = &parent {
+            self.step();
+            let back = staging.rename(staged, parent, name, Onto::Nothing);
+            there = parent.look(name).map_err(trouble)?;
+            match back {
+                Ok(()) => {
+                    tracing::warn!(path = %intent.path, "a displaced content was put back");
+                    // Its name has given it another change time. By that, what rotted would be an edit.
+                    if let (Some(row), Some(look)) = (row, there) {
+                        rows::put(tx, &intent.path, &row.seen(&look, &self.disk))?;
                     }
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(trouble(error)),
+                    self.step();
+                    return Ok(());
                 }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(trouble(error)),
             }
-            Err(error) if is_absent(&error) => {}
-            Err(error) => return Err(trouble(error)),
         }
         let Some(entry) = self.identify(staged, &look).map_err(trouble)? else {
             // Nothing of ours puts such a thing there; a person may look at it.
             let message = "what was displaced is neither file nor symlink";
             return Err(StoreError::NotNow(format!("{}: {message}", intent.path)));
         };
-        let row = match rows::get(tx.db, &intent.path)? {
+        let row = match row {
             Some(row) if row.entry.same_content(&entry) => row,
-            Some(_) | None => Row {
-                entry: entry.clone(),
-                version: Version(0),
-                by: String::new(),
-                since_ns: tx.now()?,
-                print: crate::beneath::Fingerprint::default(),
-                recorded_ns: 0,
-            },
+            row => {
+                // Somebody had put it in the place of what the row says.
+                if let Some(row) = row
+                    && !there.is_some_and(|there| row.fits_moved(&there, &self.disk))
+                {
+                    self.note_past(tx, &intent.path, &row, End::Replaced)?;
+                }
+                Row {
+                    entry: entry.clone(),
+                    version: Version(0),
+                    by: String::new(),
+                    since_ns: tx.now()?,
+                    print: crate::beneath::Fingerprint::default(),
+                    recorded_ns: 0,
+                }
+            }
         };
         // Its name is taken, or its folder is gone.
         history::displace(tx, Some(&intent.path), &row, End::Replaced, "")?;

@@ -313,6 +313,9 @@ impl File {
     /// Reads at a position; returns how many bytes there were.
     pub(super) fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.open.step(Step::Other, |state| {
+            if state.tree.node(self.open.node).spoilt {
+                return Err(Errno::IO);
+            }
             Ok(state.tree.read(self.open.node, at, buffer))
         })
     }

@@ -70,6 +70,8 @@ pub(super) struct Node {
     pub(super) open: u32,
     /// Whether nobody may read it.
     pub(super) denied: bool,
+    /// Whether its content can't be read any more.
+    pub(super) spoilt: bool,
     /// Who has locked it (`flock(2)`).
     pub(super) locked_by: Option<u64>,
     /// Writes of it that failed.
@@ -512,6 +514,7 @@ impl Tree {
             parent: None,
             open: 0,
             denied: false,
+            spoilt: false,
             locked_by: None,
             errors: Errors::default(),
         };

@@ -182,6 +182,15 @@ impl User {
         })
     }
 
+    /// Spoils a file for good: whoever reads it gets `EIO`, as of a bad block.
+    pub fn spoil(&self, path: &str) -> io::Result<()> {
+        self.act(|tree| {
+            let id = tree.must_find_path(Path::new(path))?;
+            tree.node_mut(id).spoilt = true;
+            Ok(())
+        })
+    }
+
     /// Whether something stands at a path.
     #[must_use]
     pub fn exists(&self, path: &str) -> bool {

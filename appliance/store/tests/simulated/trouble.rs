@@ -1,12 +1,14 @@
 //! Disks that fail: what could not be written, or read.
 
-use super::{AT, Change, Files, NOON, commit, file, files, open, path, put_one};
+use super::{AT, Change, Files, NOON, commit, file, files, files_below, open, path, put_one};
 use raspbox_beneath::Top;
 use raspbox_beneath::sim::{Computer, Disk, Fault, Node, Traits, Unsynced, enter};
 use raspbox_protocol::commit::{CommitFrame, Expect, Op};
+use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::to_bytes;
-use raspbox_store::{By, Faults, StoreError};
+use raspbox_protocol::{Cursor, Digest};
+use raspbox_store::{By, Faults, Store, StoreError};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -250,4 +252,279 @@ fn what_could_not_be_made_executable_is_not_said_to_be() {
             break;
         }
     }
+}
+
+/// What the journal says that has changed after a position.
+fn changes(store: &Store, since: Cursor) -> Vec<FeedFrame> {
+    let mut changes = Vec::new();
+    let fed = store.feed(Some(since), &mut |frame| {
+        match frame {
+            FeedFrame::Head { .. } | FeedFrame::Mark(_) => {}
+            frame => changes.push(frame),
+        }
+        Ok(())
+    });
+    fed.expect("it is known");
+    changes
+}
+
+/// A folder that can't be opened just now is no empty one, and a file no deleted one.
+#[test]
+fn an_error_while_it_is_opened_takes_nothing_for_gone() {
+    for traits in [Traits::ext4(), Traits::fat()] {
+        for fault in [Fault::Io, Fault::Denied, Fault::TooManyFiles] {
+            for step in 0.. {
+                let computer = Computer::new(NOON, 1);
+                let _entered = enter(&computer);
+                let disk = Disk::new(traits);
+                disk.mount(Path::new(AT));
+                let store = open(&Faults::default()).expect("opens");
+                for folder in ["d", "d/e"] {
+                    let made = store.make_folder(&path(folder), &By("ann".into()));
+                    made.expect("made");
+                }
+                for at in ["a", "d/b", "d/e/c", "f"] {
+                    Change::Put(at, "mine").make(&store).expect("put");
+                }
+                let known = store.cursor();
+                drop(store);
+                disk.fail(disk.steps() + step, fault);
+                drop(open(&Faults::default()));
+                let over = !disk.forgive().is_empty();
+                let store = open(&Faults::default()).expect("opens");
+                assert_eq!(changes(&store, known), [], "{fault:?} at step {step}");
+                if over {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A disk on which "a" is "one" and "b" is "three", whose power is cut at this step of a change. Returns whether
+/// that came to its end before.
+fn cut_in(disk: &Disk, change: &Change, step: u64) -> bool {
+    disk.mount(Path::new(AT));
+    let store = open(&Faults::default()).expect("opens");
+    let made = store.make_folder(&path("d"), &By("ann".into()));
+    made.expect("made");
+    Change::Put("a", "one").make(&store).expect("put");
+    Change::Put("b", "three").make(&store).expect("put");
+    disk.fail(disk.steps() + step, Fault::Die);
+    let done = change.make(&store).is_ok();
+    let whole = !disk.is_dead();
+    assert!(done || !whole);
+    drop(store);
+    disk.crash(Unsynced::Kept);
+    disk.forgive();
+    whole
+}
+
+/// Opens it with an error at this step, and then without; the drive was unplugged in between. Returns whether that
+/// is beyond its last step.
+fn open_in_trouble(disk: &Disk, step: u64) -> bool {
+    disk.fail(disk.steps() + step, Fault::Io);
+    drop(open(&Faults::default()));
+    let over = !disk.forgive().is_empty();
+    disk.crash(Unsynced::Kept);
+    drop(open(&Faults::default()).expect("opens"));
+    over
+}
+
+/// The power was cut, and at the next start the stick fails once. What can't be looked at is not taken for absent,
+/// nor what can't be given its name for something that has one.
+#[test]
+fn an_error_while_it_recovers_loses_nothing() {
+    let changes = [
+        Change::Put("a", "two"),
+        Change::Put("d/n", "new"),
+        Change::Move("b", "a"),
+        Change::Delete("a"),
+    ];
+    for traits in [Traits::ext4(), Traits::fat()] {
+        for change in &changes {
+            for cut in different_cuts(traits, change) {
+                for step in 0.. {
+                    let computer = Computer::new(NOON, 1);
+                    let _entered = enter(&computer);
+                    let disk = Disk::new(traits);
+                    let whole = cut_in(&disk, change, cut);
+                    let over = open_in_trouble(&disk, step);
+                    let before = [("a", "one"), ("b", "three")];
+                    let before = before.map(|(at, content)| (at.to_owned(), content.to_owned()));
+                    let before = Files::from(before);
+                    let mut after = before.clone();
+                    let displaced = change.on(&mut after);
+                    let found = files_below(&disk);
+                    assert!(
+                        (!whole && found == before) || found == after,
+                        "cut at {cut}, step {step}: {found:?}"
+                    );
+                    if let (Some(content), true) = (displaced, found == after) {
+                        let kept = kept_at(&content);
+                        assert!(disk.user().exists(&kept), "cut at {cut}, step {step}");
+                    }
+                    if over {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The last of the steps of a change between which the disk is the same, but for the journal.
+fn different_cuts(traits: Traits, change: &Change) -> Vec<u64> {
+    let mut cuts: Vec<u64> = Vec::new();
+    let mut last = None;
+    for cut in 0.. {
+        let computer = Computer::new(NOON, 1);
+        let _entered = enter(&computer);
+        let disk = Disk::new(traits);
+        let whole = cut_in(&disk, change, cut);
+        let names = disk
+            .user()
+            .tree("")
+            .into_iter()
+            .map(|(at, node)| match node {
+                Node::File { content, .. } if !at.contains("journal") => (at, content),
+                Node::File { .. } | Node::Folder | Node::Symlink(_) => (at, Vec::new()),
+            });
+        let now: Vec<_> = names.collect();
+        if last.replace(now.clone()) == Some(now) {
+            cuts.pop();
+        }
+        cuts.push(cut);
+        if whole {
+            return cuts;
+        }
+    }
+    unreachable!("a change ends")
+}
+
+/// Where a version with this content is.
+fn kept_at(content: &str) -> String {
+    let digest = Digest::of(content.as_bytes()).to_string();
+    format!(".raspbox/versions/{}/{digest}", &digest[..2])
+}
+
+/// The same where the name had come without its content, on FAT: it is removed all the same, and what stood there
+/// is put back though it was a version already.
+#[test]
+fn an_error_while_it_recovers_leaves_no_name_without_its_content() {
+    for (at, content, is_cut_off) in [
+        (
+            "a",
+            "two",
+            (|disk| disk.user().exists(&kept_at("one"))) as fn(&Disk) -> bool,
+        ),
+        ("d/n", "new", |_| true),
+    ] {
+        let change = Change::Put(at, content);
+        let there = |disk: &Disk| {
+            disk.user()
+                .read(at)
+                .is_ok_and(|found| found == content.as_bytes())
+        };
+        // The first step at which it stands there.
+        let cut = (0..).find(|cut| {
+            let computer = Computer::new(NOON, 1);
+            let _entered = enter(&computer);
+            let disk = Disk::new(Traits::fat());
+            assert!(!cut_in(&disk, &change, *cut), "it is before the end");
+            there(&disk) && is_cut_off(&disk)
+        });
+        for step in 0.. {
+            let computer = Computer::new(NOON, 1);
+            let _entered = enter(&computer);
+            let disk = Disk::new(Traits::fat());
+            cut_in(&disk, &change, cut.expect("it comes to stand there"));
+            disk.user().write(at, b"").expect("cut off");
+            let over = open_in_trouble(&disk, step);
+            let before = [("a", "one"), ("b", "three")];
+            let before = before.map(|(at, content)| (at.to_owned(), content.to_owned()));
+            assert_eq!(files_below(&disk), Files::from(before), "{at}, step {step}");
+            if over {
+                break;
+            }
+        }
+    }
+}
+
+/// A block of the stick has gone bad: whoever brings what was there has it back, and only an error that says so is
+/// taken for that.
+#[test]
+fn what_can_not_be_read_is_mended_by_whoever_brings_it() {
+    for traits in [Traits::ext4(), Traits::fat()] {
+        let computer = Computer::new(NOON, 1);
+        let _entered = enter(&computer);
+        let disk = Disk::new(traits);
+        disk.mount(Path::new(AT));
+        let store = open(&Faults::default()).expect("opens");
+        Change::Put("a", "one").make(&store).expect("put");
+        disk.user().spoil("a").expect("spoilt");
+        commit(&store, "again", &put_one(false)).expect("done");
+        assert_eq!(store.damages().expect("a list"), []);
+        let top = Top::open(Path::new(AT)).and_then(|top| top.folder(None));
+        let mut read = String::new();
+        let file = top.and_then(|top| top.open_file("a"));
+        let file = file.and_then(|mut file| file.read_to_string(&mut read));
+        file.expect("it can be read");
+        assert_eq!(read, "one");
+        // Nobody knows what it was, and it is there still.
+        let aside = disk.user().tree(".raspbox/versions/unreadable");
+        assert_eq!(aside.len(), 1, "{aside:?}");
+    }
+    for step in 0.. {
+        let computer = Computer::new(NOON, 1);
+        let _entered = enter(&computer);
+        let disk = Disk::new(Traits::ext4());
+        disk.mount(Path::new(AT));
+        let store = open(&Faults::default()).expect("opens");
+        Change::Put("a", "one").make(&store).expect("put");
+        disk.fail(disk.steps() + step, Fault::TooManyFiles);
+        let done = commit(&store, "again", &put_one(false));
+        let over = !disk.forgive().is_empty();
+        assert_eq!(store.damages().expect("a list"), [], "step {step}");
+        if over {
+            done.expect("done");
+            break;
+        }
+    }
+}
+
+/// A version that can't be read is none: what is displaced with the same content takes its place, no computer gives up
+/// its copy for it, and it is not restored.
+#[test]
+fn a_version_that_can_not_be_read_is_none() {
+    let computer = Computer::new(NOON, 1);
+    let _entered = enter(&computer);
+    let disk = Disk::new(Traits::ext4());
+    disk.mount(Path::new(AT));
+    let store = open(&Faults::default()).expect("opens");
+    Change::Put("a", "one").make(&store).expect("put");
+    Change::Delete("a").make(&store).expect("gone");
+    let kept = kept_at("one");
+    disk.user().spoil(&kept).expect("spoilt");
+    let held = |store: &Store| {
+        let held = store.holds(&[Digest::of(b"one")]).expect("an answer");
+        held.0
+    };
+    assert!(
+        Change::Restore("b", "one").make(&store).is_err(),
+        "it can't be had"
+    );
+    assert_eq!(held(&store), [false]);
+    Change::Put("a", "one").make(&store).expect("put");
+    Change::Delete("a").make(&store).expect("gone");
+    assert_eq!(held(&store), [true]);
+    Change::Put("b", "one").make(&store).expect("put");
+    // The same where nobody had asked before: it is read when it is asked for.
+    let store = {
+        drop(store);
+        disk.user().spoil(&kept).expect("spoilt");
+        open(&Faults::default()).expect("opens")
+    };
+    assert_eq!(held(&store), [false]);
+    assert_eq!(store.count_damages().expect("a count"), (0, 1));
 }
