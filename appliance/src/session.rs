@@ -234,15 +234,15 @@ impl Session {
         let received = received_bytes(&self.control);
         let mut state = self.state();
         state.last_active = Instant::now();
-        if state.account.is_some() {
+        if let (Some(_), Some(received)) = (&state.account, received) {
             state.accounted_bytes = received;
         }
     }
 
-    /// Whether the peer has sent too much ([`CONTROL_MAX_BYTES`]).
+    /// Whether the peer has sent too much ([`CONTROL_MAX_BYTES`]), or may have.
     fn is_flooding(&self) -> bool {
-        let received = received_bytes(&self.control);
-        received.saturating_sub(self.state().accounted_bytes) > CONTROL_MAX_BYTES
+        let accounted = self.state().accounted_bytes;
+        is_too_much(received_bytes(&self.control), accounted)
     }
 
     /// Returns when the peer has sent too much or has gone. Needs a runtime that isn't the session's own,
@@ -450,25 +450,34 @@ impl Session {
     }
 }
 
-/// How many bytes have come in on a connection: `tcpi_bytes_received` of linux/tcp.h; 0 where the kernel doesn't
-/// tell.
-fn received_bytes(socket: &TcpStream) -> u64 {
+/// Whether more has come in than may; where nobody knows how much, it is too much.
+fn is_too_much(received: Option<u64>, accounted: u64) -> bool {
+    received.is_none_or(|received| received.saturating_sub(accounted) > CONTROL_MAX_BYTES)
+}
+
+/// How many bytes have come in on a connection: `tcpi_bytes_received` of linux/tcp.h. `None` where it can't be had.
+///
+/// QEMU, where it emulates a processor and no kernel, doesn't know that field: nothing is counted there, and 0 said. No
+/// kernel is like that: before 4.1 it didn't know it either, but nothing could be opened on such a one, since
+/// openat2(2) came with 5.6.
+fn received_bytes(socket: &TcpStream) -> Option<u64> {
     static TELLS: AtomicBool = AtomicBool::new(true);
     if !TELLS.load(Ordering::Relaxed) {
-        return 0;
+        return Some(0);
     }
-    // nix panics at less than it has asked for, which is what Linux knew before 4.1, and QEMU still where it only
-    // emulates a processor.
+    // nix panics at less than it has asked for.
     let Ok(info) = catch_unwind(|| getsockopt(socket, TcpInfo)) else {
         TELLS.store(false, Ordering::Relaxed);
         tracing::warn!(
             "the kernel doesn't tell how much has come in: who sends lines without end isn't noticed"
         );
-        return 0;
+        return Some(0);
     };
-    let info = info.unwrap_or([0; TCP_INFO_BYTES]);
+    let info = info.ok()?;
     let (_, received) = info.split_at(TCP_INFO_BYTES - size_of::<u64>());
-    u64::from_ne_bytes(received.try_into().expect("the last eight"))
+    Some(u64::from_ne_bytes(
+        received.try_into().expect("the last eight"),
+    ))
 }
 
 /// `struct tcp_info` up to and with `tcpi_bytes_received`. It only ever grows at its end.
@@ -544,7 +553,7 @@ impl Drop for Transfer {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONTROL_MAX_BYTES, Duration, Session, WANT_LISTS_MAX};
+    use super::{CONTROL_MAX_BYTES, Duration, Session, WANT_LISTS_MAX, is_too_much};
     use raspbox_protocol::special::RequestId;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
@@ -598,11 +607,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_is_too_much() {
+        assert!(is_too_much(None, 0));
+        assert!(is_too_much(None, u64::MAX));
+        assert!(!is_too_much(Some(CONTROL_MAX_BYTES + 7), 7));
+        assert!(is_too_much(Some(CONTROL_MAX_BYTES + 8), 7));
+    }
+
+    #[test]
     fn what_comes_is_counted_from_the_last_command_on_of_who_is_logged_in() {
         let (session, mut client) = connected();
         let received = |bytes: u64| {
             let deadline = std::time::Instant::now() + Duration::from_secs(180);
-            while super::received_bytes(&session.control) < bytes {
+            while super::received_bytes(&session.control).expect("a kernel tells") < bytes {
                 assert!(std::time::Instant::now() < deadline);
                 std::thread::yield_now();
             }

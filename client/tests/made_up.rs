@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ struct Spoilt {
     fetched: Arc<AtomicU64>,
     /// The paths that were pushed.
     pushed: Arc<Mutex<Vec<RelPath>>>,
+    /// Which drive it says that it is.
+    drive: Arc<AtomicU8>,
 }
 
 impl Spoilt {
@@ -44,7 +46,7 @@ impl Remote for Spoilt {
     fn info(&mut self) -> Result<Info, RemoteError> {
         Ok(Info {
             protocol: raspbox_protocol::PROTOCOL_VERSION,
-            drive: DriveId([2; 16]),
+            drive: DriveId([self.drive.load(Ordering::SeqCst); 16]),
             cursor: self.cursor(),
             free_bytes: 1 << 30,
             size_bytes: 1 << 30,
@@ -170,6 +172,35 @@ fn a_content_that_is_spoilt_again_and_again_is_damaged_and_not_fetched_for_ever(
     assert!(!folder.join("a").exists());
     let staging = std::fs::read_dir(folder.join(".raspbox/staging"));
     assert_eq!(staging.expect("staging").count(), 0);
+}
+
+#[test]
+fn who_is_another_drive_at_each_answer_is_told_nothing_and_deletes_nothing() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let remote = Spoilt::default();
+    let (folder, mut engine) = engine(dir.path(), &remote);
+    write(&folder.join("a"), "good");
+    assert_eq!(problems(&mut engine), []);
+    write(&folder.join("mine"), "mine");
+    for drive in [1, 2, 1] {
+        remote.drive.store(drive, Ordering::SeqCst);
+        remote.version.fetch_add(1, Ordering::SeqCst);
+        let round = engine.round(&Scope::All, Options::default(), &mut |_| {});
+        let halt = round.expect_err("another drive");
+        assert!(
+            matches!(halt, SyncError::Halt(Halt::DriveChanged { expected, found })
+                if expected == DriveId([0; 16]) && found == DriveId([drive; 16])),
+            "{halt}"
+        );
+    }
+    assert!(remote.pushed.lock().expect("nobody panicked").is_empty());
+    assert_eq!(remote.fetched.load(Ordering::SeqCst), 0);
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("there");
+    assert_eq!((read("a"), read("mine")), ("good".into(), "mine".into()));
+    // The one that it was first goes on.
+    remote.drive.store(0, Ordering::SeqCst);
+    assert_eq!(problems(&mut engine), []);
+    assert_eq!(remote.pushed.lock().expect("nobody panicked").len(), 1);
 }
 
 #[test]
