@@ -124,7 +124,10 @@ impl Connection {
     }
 
     /// As [`Connection::open`], for servers that may ask for TLS sessions to be resumed.
-    pub(super) fn open_foreign(endpoint: &Endpoint) -> Result<Connection, RemoteError> {
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_foreign(endpoint: &Endpoint) -> Result<Connection, RemoteError> {
         let greeted = match Connection::greet(endpoint, Offer::Tls12) {
             // A server that speaks 1.3 only ends the handshake.
             Err(RemoteError::NotUnderstood { .. }) if endpoint.tls != Tls::Off => {

@@ -35,9 +35,12 @@ pub enum Kind {
     VsftpdTls,
     PureFtpd,
     PureFtpdTls,
+    /// Only compared with: `client/bench/install` gets it.
+    Proftpd,
+    ProftpdTls,
 }
 
-/// All of them.
+/// All that are tested with.
 pub const ALL: [Kind; 8] = [
     Kind::Pyftpdlib,
     Kind::PyftpdlibTls,
@@ -73,6 +76,11 @@ impl Peer {
     pub fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// The process that was started; some servers start others.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn foreign(&self) -> Foreign {
@@ -136,7 +144,7 @@ pub fn start_with(kind: Kind, words: &[&str]) -> Option<Peer> {
     }
     let tls = matches!(
         kind,
-        Kind::PyftpdlibTls | Kind::VsftpdTls | Kind::PureFtpdTls
+        Kind::PyftpdlibTls | Kind::VsftpdTls | Kind::PureFtpdTls | Kind::ProftpdTls
     );
     let certificate = tls.then(|| certificate(dir.path()));
     let certificate = certificate.as_deref();
@@ -151,6 +159,10 @@ pub fn start_with(kind: Kind, words: &[&str]) -> Option<Peer> {
         }
         Kind::PureFtpd | Kind::PureFtpdTls => {
             let (child, port) = pure_ftpd(dir.path(), certificate);
+            (child, port, "me", "secret", "data")
+        }
+        Kind::Proftpd | Kind::ProftpdTls => {
+            let (child, port) = proftpd(dir.path(), certificate);
             (child, port, "me", "secret", "data")
         }
     };
@@ -190,7 +202,7 @@ fn owner(kind: Kind) -> Option<u32> {
             let user = nix::unistd::User::from_name(VSFTPD_USER).expect("readable accounts");
             Some(user.expect("the package's user").uid.as_raw())
         }
-        Kind::PureFtpd | Kind::PureFtpdTls => Some(65534),
+        Kind::PureFtpd | Kind::PureFtpdTls | Kind::Proftpd | Kind::ProftpdTls => Some(65534),
     }
 }
 
@@ -201,6 +213,7 @@ fn installed(kind: Kind) -> bool {
         }
         Kind::Vsftpd | Kind::VsftpdTls => (program("vsftpd").is_some(), "vsftpd"),
         Kind::PureFtpd | Kind::PureFtpdTls => (program("pure-ftpd").is_some(), "pure-ftpd"),
+        Kind::Proftpd | Kind::ProftpdTls => (program("proftpd").is_some(), "proftpd"),
     };
     let how = format!("{what} is not installed: run .ci/install as root, and the tests too");
     assert!(
@@ -331,14 +344,9 @@ fn pure_ftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
     let pure_pw = server.with_file_name("../bin/pure-pw");
     let (passwords, database) = (dir.join("passwords"), dir.join("passwords.pdb"));
     // pure-pw itself makes hashes that cost each login two seconds.
-    let hash = Command::new("openssl")
-        .args(["passwd", "-5", "secret"])
-        .output()
-        .expect("openssl is installed: apt-get install openssl");
-    let hash = String::from_utf8(hash.stdout).expect("text");
     let entry = format!(
         "me:{}:65534:65534::{}/./::::::::::::\n",
-        hash.trim(),
+        hash_of_secret(),
         dir.display()
     );
     fs::write(&passwords, entry).expect("written");
@@ -363,6 +371,55 @@ fn pure_ftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
         }
         command
     })
+}
+
+fn proftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
+    let server = program("proftpd").expect("looked for before");
+    // The script that starts it is in peers/bin, and what was unpacked in peers/proftpd.
+    let modules = server.with_file_name("../proftpd/usr/lib/proftpd");
+    let passwords = dir.join("passwords");
+    let entry = format!(
+        "me:{}:65534:65534::{}:/bin/sh\n",
+        hash_of_secret(),
+        dir.display()
+    );
+    fs::write(&passwords, entry).expect("written");
+    fs::set_permissions(&passwords, fs::Permissions::from_mode(0o600)).expect("own file");
+    listening(dir, |port| {
+        let mut config = format!(
+            "ServerType standalone\nServerName peer\nDefaultAddress 127.0.0.1\nPort {port}\nUseIPv6 off\n\
+             User nobody\nGroup nogroup\nModulePath {}\nLoadModule mod_tls.c\nAuthOrder mod_auth_file.c\n\
+             AuthUserFile {}\nRequireValidShell off\nWtmpLog off\nUseReverseDNS off\nPidFile {}\n\
+             ScoreboardFile none\nSystemLog {}\nTransferLog none\nAllowOverwrite on\nUmask 022\n\
+             MaxInstances none\n",
+            modules.display(),
+            passwords.display(),
+            dir.join("pid").display(),
+            dir.join("log").display(),
+        );
+        if let Some(certificate) = certificate {
+            let certificate = certificate.display();
+            config += &format!(
+                "TLSEngine on\nTLSRequired on\nTLSOptions NoSessionReuseRequired\n\
+                 TLSECCertificateFile {certificate}\nTLSECCertificateKeyFile {certificate}\n"
+            );
+        }
+        let path = dir.join("proftpd.conf");
+        fs::write(&path, config).expect("written");
+        let mut command = Command::new(&server);
+        command.args(["-n", "-q", "-c"]).arg(path);
+        command
+    })
+}
+
+/// As crypt(3) keeps passwords.
+fn hash_of_secret() -> String {
+    let hash = Command::new("openssl")
+        .args(["passwd", "-5", "secret"])
+        .output()
+        .expect("openssl is installed: apt-get install openssl");
+    let hash = String::from_utf8(hash.stdout).expect("text");
+    hash.trim().to_owned()
 }
 
 /// Whether a server says hello at this port.
