@@ -47,6 +47,11 @@ impl DataChannel {
         self.handshakes += 1;
     }
 
+    /// Whether one after the first began, which is the control connection's.
+    pub(crate) fn has_data_handshakes(&self) -> bool {
+        self.handshakes > 1
+    }
+
     /// A PASV or EPSV came: only handshakes from now on count for the next transfer. `false` where it has
     /// asked for too many ports that it doesn't use.
     pub(crate) fn on_passive(&mut self, now: Instant) -> bool {

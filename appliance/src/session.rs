@@ -215,6 +215,11 @@ impl Session {
         self.state().channel.on_handshake();
     }
 
+    /// Whether a handshake after the control connection's began.
+    pub(crate) fn has_data_handshakes(&self) -> bool {
+        self.state().channel.has_data_handshakes()
+    }
+
     /// A PASV or EPSV came; `false` where there is no port for it, and the session ends.
     pub(crate) fn on_passive(&self) -> bool {
         let may = self.state().channel.on_passive(Instant::now());

@@ -6,9 +6,10 @@ use anyhow::Context;
 use raspbox_protocol::Digest;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, date_time_ymd};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
 use std::sync::Arc;
@@ -76,8 +77,8 @@ impl Identity {
 
     /// The TLS configuration of one session, which counts the handshakes.
     ///
-    /// Nothing can be resumed: a resumed data connection would not ask for the certificate, and so
-    /// not be counted.
+    /// Its data connections can resume what the control connection agreed on, which saves both sides the
+    /// dearest part of each handshake. Nobody else can: the key of the tickets is this session's.
     pub(crate) fn server_config(&self, session: &Arc<Session>) -> Arc<ServerConfig> {
         let resolver = CountingResolver {
             key: Arc::clone(&self.key),
@@ -89,13 +90,22 @@ impl Identity {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(resolver));
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
+        // Without randomness for a key there are none.
+        if let Ok(tickets) = Ticketer::new() {
+            let session = Arc::clone(session);
+            config.ticketer = Arc::new(ControlTickets { tickets, session });
+        }
+        config.send_tls13_tickets = TICKETS;
         // Our order of ciphers counts: only we know whether this machine has AES instructions.
         config.ignore_client_order = true;
         Arc::new(config)
     }
 }
 
+/// How many data connections a client that uses each ticket of TLS 1.3 once can resume.
+const TICKETS: usize = 4;
+
+/// rustls asks it in each handshake, a resumed one included.
 #[derive(Debug)]
 struct CountingResolver {
     key: Arc<CertifiedKey>,
@@ -106,6 +116,37 @@ impl ResolvesServerCert for CountingResolver {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.session.on_handshake();
         Some(Arc::clone(&self.key))
+    }
+}
+
+/// Tickets that only the control connection is given.
+///
+/// TLS 1.3 sends them after the handshake. Whoever uploads closes its data connection without having read
+/// them, and the kernel answers that with a reset, which can take the end of the upload with it.
+#[derive(Debug)]
+struct ControlTickets {
+    tickets: Arc<dyn ProducesTickets>,
+    session: Arc<Session>,
+}
+
+impl ProducesTickets for ControlTickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.tickets.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        if self.session.has_data_handshakes() {
+            return None;
+        }
+        self.tickets.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.tickets.decrypt(cipher)
     }
 }
 

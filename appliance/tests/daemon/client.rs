@@ -5,8 +5,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, sock
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
-    SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme,
+    StreamOwned, SupportedProtocolVersion,
 };
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream};
@@ -22,7 +22,8 @@ pub(crate) enum Wire {
 pub(crate) struct Client {
     control: BufReader<Wire>,
     address: SocketAddr,
-    versions: &'static [&'static SupportedProtocolVersion],
+    /// One for all connections, so that data connections resume where they may.
+    config: Arc<ClientConfig>,
     protected: bool,
 }
 
@@ -79,14 +80,19 @@ impl Client {
         Client {
             control: BufReader::new(Wire::Plain(socket)),
             address,
-            versions: rustls::ALL_VERSIONS,
+            config: config(rustls::ALL_VERSIONS),
             protected: false,
         }
     }
 
     /// Speaks these versions of TLS only.
-    pub(crate) fn speak(&mut self, versions: &'static [&'static SupportedProtocolVersion]) {
-        self.versions = versions;
+    pub(crate) fn speak(&mut self, versions: &[&'static SupportedProtocolVersion]) {
+        self.config = config(versions);
+    }
+
+    /// Takes up what another client has of the server, its tickets included.
+    pub(crate) fn know_what(&mut self, other: &Client) {
+        self.config = Arc::clone(&other.config);
     }
 
     pub(crate) fn auth_tls(&mut self) {
@@ -100,7 +106,7 @@ impl Client {
             panic!("TLS already");
         };
         let socket = socket.try_clone().unwrap();
-        let mut tls = tls(socket, self.versions);
+        let mut tls = tls(socket, &self.config);
         tls.conn.complete_io(&mut tls.sock)?;
         self.control = BufReader::new(Wire::Tls(Box::new(tls)));
         Ok(())
@@ -121,6 +127,11 @@ impl Client {
             Wire::Plain(_) => panic!("no TLS"),
             Wire::Tls(tls) => tls.conn.peer_certificates().unwrap()[0].to_vec(),
         }
+    }
+
+    /// Whether the control connection resumed a session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.control.get_ref().is_resumed()
     }
 
     pub(crate) fn log_in(&mut self, user: &str, password: &str) -> Reply {
@@ -226,7 +237,7 @@ impl Client {
     fn open_port(&mut self, port: u16) -> Wire {
         let socket = connect(SocketAddr::new(self.address.ip(), port));
         if self.protected {
-            Wire::Tls(Box::new(tls(socket, self.versions)))
+            Wire::Tls(Box::new(tls(socket, &self.config)))
         } else {
             Wire::Plain(socket)
         }
@@ -289,6 +300,14 @@ impl Client {
 }
 
 impl Wire {
+    /// Whether it resumed a session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        let Wire::Tls(tls) = self else {
+            return false;
+        };
+        tls.conn.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
     /// Ends a data connection as it should be ended.
     pub(crate) fn end(mut self) {
         if let Wire::Tls(tls) = &mut self {
@@ -356,10 +375,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     socket
 }
 
-fn tls(
-    socket: TcpStream,
-    versions: &[&'static SupportedProtocolVersion],
-) -> StreamOwned<ClientConnection, TcpStream> {
+fn config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
@@ -367,11 +383,13 @@ fn tls(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody))
         .with_no_client_auth();
+    Arc::new(config)
+}
+
+fn tls(socket: TcpStream, config: &Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
     let name = ServerName::try_from("raspbox.local").unwrap();
-    StreamOwned::new(
-        ClientConnection::new(Arc::new(config), name).unwrap(),
-        socket,
-    )
+    let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    StreamOwned::new(connection, socket)
 }
 
 /// Believes every certificate. For tests.

@@ -1,7 +1,8 @@
 //! What goes over data connections is encrypted, whatever the order of commands.
 
-use crate::client::Wire;
+use crate::client::{Client, Wire};
 use crate::harness::Daemon;
+use rustls::version::{TLS12, TLS13};
 use std::io::{Read, Write};
 
 #[test]
@@ -46,6 +47,44 @@ fn no_order_of_commands_gets_a_byte_in_plain() {
                 "{order:?} {command}: {text}"
             );
         }
+    }
+}
+
+/// One upload; whether its data connection resumed a session.
+fn resumes(client: &mut Client) -> bool {
+    let mut data = client.open();
+    client.command("STOR /a").expect(150);
+    data.write_all(b"secret").unwrap();
+    data.flush().unwrap();
+    let resumed = data.is_resumed();
+    data.end();
+    client.reply().unwrap().expect(226);
+    resumed
+}
+
+#[test]
+fn a_data_connection_resumes_its_own_control_connection_and_no_other() {
+    for version in [&TLS12, &TLS13] {
+        let daemon = Daemon::start();
+        let log_in = |client: &mut Client| {
+            client.auth_tls();
+            client.log_in("raspbox", &daemon.password).expect(230);
+            client.protect();
+        };
+        let mut client = Client::connect(daemon.address);
+        client.speak(&[version]);
+        log_in(&mut client);
+        for _ in 0..3 {
+            assert!(resumes(&mut client), "{version:?}");
+        }
+        let mut other = Client::connect(daemon.address);
+        other.know_what(&client);
+        other.auth_tls();
+        assert!(!other.is_resumed(), "{version:?}: with another's ticket");
+        // It counts as a handshake like any other, and what comes after it needs its own.
+        client.unprotect();
+        client.command("PROT C").expect(200);
+        client.take("RETR /a").unwrap_err();
     }
 }
 
