@@ -29,6 +29,8 @@ const LARGE_DOWN: Row = Row::speed("one large file down", "MiB/s");
 const LARGE_DOWN_CPU: Row = Row::cost("processor time for one down", "s/GiB");
 const SMALL_UP: Row = Row::speed("small files up, one connection", "files/s");
 const SMALL_DOWN: Row = Row::speed("small files down, one connection", "files/s");
+const SMALL_UP_CPU: Row = Row::cost("processor time for one of them up", "µs");
+const SMALL_DOWN_CPU: Row = Row::cost("processor time for one of them down", "µs");
 const SMALL_UP_FOUR: Row = Row::speed("small files up, four connections", "files/s");
 const SMALL_DOWN_FOUR: Row = Row::speed("small files down, four connections", "files/s");
 const LISTED: Row = Row::cost("LIST of a full folder", "ms");
@@ -75,9 +77,12 @@ pub(crate) fn prepare(server: &Server, sizes: &Sizes) -> anyhow::Result<()> {
 pub(crate) fn round(server: &Server, sizes: &Sizes) -> anyhow::Result<Vec<(Row, f64)>> {
     let piece = random_piece()?;
     let mut measured = large(server, sizes, &piece)?;
-    measured.extend(small(server, sizes, &piece, 1, [SMALL_UP, SMALL_DOWN])?);
+    let one = [SMALL_UP, SMALL_DOWN];
+    let [up, down] = small(server, sizes, &piece, (1, one))?;
+    measured.extend([up.0, (SMALL_UP_CPU, up.1), down.0, (SMALL_DOWN_CPU, down.1)]);
     let four = [SMALL_UP_FOUR, SMALL_DOWN_FOUR];
-    measured.extend(small(server, sizes, &piece, 4, four)?);
+    let [up, down] = small(server, sizes, &piece, (4, four))?;
+    measured.extend([up.0, down.0]);
     let mut session = server.open()?;
     let (seconds, _) = timed(server, || {
         let len = get(&mut session, &format!("LIST {}", server.path("listed")))?;
@@ -110,26 +115,26 @@ fn large(server: &Server, sizes: &Sizes, piece: &[u8]) -> anyhow::Result<Vec<(Ro
     ])
 }
 
-/// Many files there and back, over so many connections at once.
+/// Many files there and back, over so many connections at once: how fast, and the server's processor time for
+/// each of them in microseconds.
 fn small(
     server: &Server,
     sizes: &Sizes,
     piece: &[u8],
-    connections: usize,
-    [up, down]: [Row; 2],
-) -> anyhow::Result<[(Row, f64); 2]> {
+    (connections, [up, down]): (usize, [Row; 2]),
+) -> anyhow::Result<[((Row, f64), f64); 2]> {
     #[expect(clippy::cast_precision_loss, reason = "thousands")]
     let files = sizes.small_files as f64;
     let mut sessions: Vec<Connection> = (0..connections)
         .map(|_| server.open())
         .collect::<Result<_, _>>()?;
-    let (up_s, _) = timed(server, || {
+    let (up_s, up_cpu_s) = timed(server, || {
         shared(&mut sessions, sizes.small_files, |session, n| {
             let content = piece.get(n..n + SMALL_BYTES).context("a larger piece")?;
             put(session, &server.path(&format!("small/{n}")), &[content])
         })
     })?;
-    let (down_s, _) = timed(server, || {
+    let (down_s, down_cpu_s) = timed(server, || {
         shared(&mut sessions, sizes.small_files, |session, n| {
             let path = server.path(&format!("small/{n}"));
             let len = get(session, &format!("RETR {path}"))?;
@@ -137,7 +142,10 @@ fn small(
             Ok(())
         })
     })?;
-    Ok([(up, files / up_s), (down, files / down_s)])
+    Ok([
+        ((up, files / up_s), up_cpu_s * 1e6 / files),
+        ((down, files / down_s), down_cpu_s * 1e6 / files),
+    ])
 }
 
 /// Uploads these bytes.
