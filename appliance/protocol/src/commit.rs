@@ -11,6 +11,7 @@
 
 use crate::entry::{File, LinkTarget, Mtime};
 use crate::feed::{file, put_file};
+use crate::patch::{Patch, patch, put_patch};
 use crate::wire::{DATA_MAX_BYTES, Frame, Payload, WireError, put_mtime, put_text, put_varint};
 use crate::{RelPath, Version};
 
@@ -93,6 +94,20 @@ pub enum Op {
         /// What it will be.
         file: File,
     },
+    /// As [`Op::Put`], with a content that is put together: of pieces of another, which the appliance
+    /// has (of a version that it keeps, or of another file), and of what follows in
+    /// [`CommitFrame::Data`], of [`Patch::sent_bytes`] bytes in all. Where the base isn't there or isn't
+    /// what it was, that is [`Refusal::BadContent`], too: the whole can still be put.
+    Patch {
+        /// Where.
+        path: RelPath,
+        /// What it replaces.
+        expect: Expect,
+        /// What it will be.
+        file: File,
+        /// How it is put together; as long as the file.
+        patch: Patch,
+    },
     /// A content that once stood at this path, to be kept as a version of it; it follows as that of
     /// an [`Op::Put`]. Nothing in the tree changes. For what was replaced or deleted without the
     /// appliance (with the drive in another computer), by who still has it: see [`crate::holds`].
@@ -110,7 +125,7 @@ pub enum Op {
 pub enum CommitFrame {
     /// The next operation.
     Op(Op),
-    /// The next piece of the content of the [`Op::Put`] or [`Op::Keep`] before it, 1 to
+    /// The next piece of the content that follows the operation before it ([`Op::sent_bytes`]), 1 to
     /// [`DATA_MAX_BYTES`] bytes.
     Data(Vec<u8>),
     /// The end, with the number of operations before it.
@@ -118,6 +133,39 @@ pub enum CommitFrame {
         /// How many.
         ops: u32,
     },
+}
+
+impl Op {
+    /// How many bytes of content follow the operation; `None` where it has no content that travels.
+    #[must_use]
+    pub fn sent_bytes(&self) -> Option<u64> {
+        match self {
+            Op::Put { file, .. } | Op::Keep { file, .. } => Some(file.size),
+            Op::Patch { patch, .. } => Some(patch.sent_bytes()),
+            Op::Symlink { .. }
+            | Op::MakeFolder { .. }
+            | Op::Delete { .. }
+            | Op::Move { .. }
+            | Op::SetMeta { .. }
+            | Op::Restore { .. } => None,
+        }
+    }
+
+    /// How many bytes the appliance copies by itself, from what it has.
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        match self {
+            Op::Restore { file, .. } => file.size,
+            Op::Patch { patch, .. } => patch.len_bytes() - patch.sent_bytes(),
+            Op::Put { .. }
+            | Op::Keep { .. }
+            | Op::Symlink { .. }
+            | Op::MakeFolder { .. }
+            | Op::Delete { .. }
+            | Op::Move { .. }
+            | Op::SetMeta { .. } => 0,
+        }
+    }
 }
 
 /// What became of one operation.
@@ -169,7 +217,7 @@ const MAKE_FOLDER: u8 = 3;
 const DELETE: u8 = 4;
 const MOVE: u8 = 5;
 const SET_META: u8 = 6;
-const PATCH_RESERVED: u8 = 7;
+const PATCH: u8 = 7;
 const RESTORE: u8 = 8;
 const KEEP: u8 = 9;
 /// The kind of [`CommitFrame::Data`], for writing content without copying it.
@@ -266,6 +314,18 @@ fn put_op(out: &mut Vec<u8>, op: &Op) -> u8 {
             put_file(out, file);
             RESTORE
         }
+        Op::Patch {
+            path,
+            expect,
+            file,
+            patch,
+        } => {
+            put_text(out, path.as_str());
+            put_expect(out, *expect);
+            put_file(out, file);
+            put_patch(out, patch);
+            PATCH
+        }
         Op::Keep { path, file } => {
             put_text(out, path.as_str());
             put_file(out, file);
@@ -313,8 +373,19 @@ fn op(kind: u8, bytes: &mut Payload<'_>) -> Result<Op, WireError> {
             path: bytes.path()?,
             file: file(bytes)?,
         },
-        // Kind 7 is kept for an operation that changes parts of a file.
-        PATCH_RESERVED => return Err(WireError::Kind(PATCH_RESERVED)),
+        PATCH => {
+            let (path, expect) = (bytes.path()?, expect(bytes)?);
+            let (file, patch) = (file(bytes)?, patch(bytes)?);
+            if patch.len_bytes() != file.size {
+                return Err(WireError::Value("pieces"));
+            }
+            Op::Patch {
+                path,
+                expect,
+                file,
+                patch,
+            }
+        }
         other => return Err(WireError::Kind(other)),
     })
 }

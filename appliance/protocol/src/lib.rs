@@ -2,7 +2,7 @@
 //!
 //! Everything travels over plain FTP as files in a folder that listings never show,
 //! [`special::ROOT`]. This crate knows those files' names ([`special`]) and their contents
-//! ([`info`], [`feed`], [`commit`], [`want`], [`holds`], [`damage`], [`history`]), and how a device comes
+//! ([`info`], [`feed`], [`commit`] and [`patch`], [`want`], [`holds`], [`damage`], [`history`]), and how a device comes
 //! to a login of its own ([`pairing`]); it knows no FTP, no SQLite and no tokio. What is
 //! illegal doesn't parse: a [`RelPath`] can't leave the folder it is relative to, a frame can't be
 //! longer than [`wire::FRAME_MAX_BYTES`], and no length that a peer states is believed before the
@@ -21,6 +21,7 @@ pub mod history;
 pub mod holds;
 pub mod info;
 pub mod pairing;
+pub mod patch;
 pub mod path;
 pub mod special;
 pub mod want;

@@ -6,6 +6,7 @@ use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::{Ended, HistoryFrame, How, Past};
 use raspbox_protocol::holds::HoldsFrame;
 use raspbox_protocol::info::{DriveId, Holds, Info};
+use raspbox_protocol::patch::{Patch, Piece};
 use raspbox_protocol::path::PATH_MAX_BYTES;
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, Frame, FrameReader, ReadError, WireError, to_bytes};
@@ -172,6 +173,26 @@ fn commits() {
     check(
         &CommitFrame::Op(keep),
         &format!("092d0161ac02feffffffffffffff01{DD}"),
+    );
+    let pieces = vec![
+        Piece::Copied {
+            offset: 128,
+            len_bytes: 200,
+        },
+        Piece::Sent { len_bytes: 100 },
+    ];
+    let patch = Op::Patch {
+        path: path("a"),
+        expect: Expect::Version(Version(5)),
+        file: file(),
+        patch: Patch::new(Digest::from_bytes([0xbb; 32]), 328, pieces).expect("good pieces"),
+    };
+    check(
+        &CommitFrame::Op(patch),
+        &format!(
+            "075901610105ac02feffffffffffffff01{DD}{}c80202018001c8010064",
+            "bb".repeat(32)
+        ),
     );
     check(&CommitFrame::Data(vec![7, 8]), "10020708");
     check(&CommitFrame::End { ops: 300 }, "1102ac02");
