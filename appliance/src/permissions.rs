@@ -67,7 +67,9 @@ impl Permissions {
     /// Whether an account may do this operation of a commit.
     pub(crate) fn allow(self, op: &Op) -> bool {
         self.has(match op {
-            Op::Put { .. } | Op::Restore { .. } | Op::Symlink { .. } => Permission::Write,
+            Op::Put { .. } | Op::Patch { .. } | Op::Restore { .. } | Op::Symlink { .. } => {
+                Permission::Write
+            }
             // Not for readers: it takes room, for which older versions may have to go.
             Op::Keep { .. } => Permission::Write,
             Op::MakeFolder { .. } => Permission::MakeFolder,

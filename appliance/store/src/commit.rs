@@ -33,11 +33,12 @@ struct Reading<'a> {
     applied: bool,
 }
 
-/// The put, or the version, whose content is coming.
+/// The operation whose content is coming.
 struct Incoming {
     op: Op,
     file: File,
-    came_bytes: u64,
+    /// How much is still to come.
+    left_bytes: u64,
     /// Where it goes, or why it goes nowhere.
     into: Result<Staged, Refusal>,
 }
@@ -146,15 +147,16 @@ impl Reading<'_> {
     }
 
     fn begin(&mut self, op: Op) -> Result<(), StoreError> {
-        if let Op::Put { file, .. } | Op::Keep { file, .. } = &op {
+        if let Op::Put { file, .. } | Op::Keep { file, .. } | Op::Patch { file, .. } = &op {
+            let left_bytes = op.sent_bytes().unwrap_or(file.size);
             let into = match self.refuses(&op) {
                 Some(refusal) => Err(refusal),
-                None => self.stage(file.size)?,
+                None => self.stage(left_bytes)?,
             };
             self.current = Some(Incoming {
                 file: *file,
                 op,
-                came_bytes: 0,
+                left_bytes,
                 into,
             });
             return Ok(());
@@ -185,7 +187,9 @@ impl Reading<'_> {
         }
         let disk = &self.store.disk;
         let why = match op {
-            Op::Put { path, file, .. } | Op::Restore { path, file, .. } => {
+            Op::Put { path, file, .. }
+            | Op::Patch { path, file, .. }
+            | Op::Restore { path, file, .. } => {
                 disk.refuses_name(path).or(disk.refuses_size(file.size))
             }
             Op::Symlink { .. } if !disk.holds.symlinks => Some("it has no symlinks"),
@@ -200,7 +204,9 @@ impl Reading<'_> {
 
     fn change(&mut self, op: Op) -> Result<Change, StoreError> {
         Ok(match op {
-            Op::Put { .. } | Op::Keep { .. } => unreachable!("its content comes first"),
+            Op::Put { .. } | Op::Keep { .. } | Op::Patch { .. } => {
+                unreachable!("its content comes first")
+            }
             Op::Restore { path, expect, file } => match crate::restore::bring(self.store, &file)? {
                 Brought::Staged(staged) => self.put(*staged, path, expect, file)?,
                 Brought::Kept => Change::PutBack {
@@ -259,10 +265,10 @@ impl Reading<'_> {
         let Some(current) = &mut self.current else {
             return Err(StoreError::BadRequest("content that belongs to no file"));
         };
-        current.came_bytes += piece.len() as u64;
-        if current.came_bytes > current.file.size {
-            return Err(StoreError::BadRequest("more content than was stated"));
-        }
+        current.left_bytes = current
+            .left_bytes
+            .checked_sub(piece.len() as u64)
+            .ok_or(StoreError::BadRequest("more content than was stated"))?;
         if let Ok(staged) = &mut current.into
             && let Err(error) = staged.write_all(piece)
         {
@@ -276,7 +282,11 @@ impl Reading<'_> {
             return Ok(());
         };
         let file = current.file;
-        let staged = match current.into {
+        let whole = match (current.into, &current.op) {
+            (Ok(came), Op::Patch { patch, .. }) => crate::patch::assemble(self.store, patch, came)?,
+            (into, _) => into,
+        };
+        let staged = match whole {
             Ok(staged) if staged.len_bytes() == file.size && staged.digest() == file.digest => {
                 staged
             }
@@ -290,7 +300,9 @@ impl Reading<'_> {
             }
         };
         let change = match current.op {
-            Op::Put { path, expect, .. } => self.put(staged, path, expect, file)?,
+            Op::Put { path, expect, .. } | Op::Patch { path, expect, .. } => {
+                self.put(staged, path, expect, file)?
+            }
             Op::Keep { path, .. } => self.keep(staged, path, file)?,
             Op::Symlink { .. }
             | Op::MakeFolder { .. }

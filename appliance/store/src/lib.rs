@@ -24,6 +24,7 @@ mod inner;
 mod journal;
 mod model;
 mod moves;
+mod patch;
 mod perform;
 mod read;
 mod recover;

@@ -10,7 +10,7 @@ use nix::libc;
 use raspbox_beneath::{File, random_name};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::{Digest, RelPath};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -165,6 +165,13 @@ impl Staged {
     /// Hashes what was written, to go on with what follows it elsewhere.
     pub(crate) fn hasher(&self) -> Hasher {
         self.hasher.clone()
+    }
+
+    /// What was written, to be read from its beginning.
+    pub(crate) fn rewound(&mut self) -> io::Result<&mut File> {
+        let file = self.file.as_mut().expect("it is taken by `finish` only");
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file)
     }
 
     /// Ends the writing; the file is left open for whoever makes it durable.

@@ -97,6 +97,7 @@ const STORY: [Act; 16] = [
         let ops = [
             restore("back", Expect::Absent, "one"),
             restore("m/4", Expect::Version(at("m/4")), "3"),
+            common::patch("m/6", Expect::Version(at("m/6")), "one", "on another day"),
         ];
         commit(store, 4, &ops)
     },

@@ -3,6 +3,7 @@
 
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome};
 use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::patch::{Patch, Piece};
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
@@ -55,6 +56,46 @@ pub fn put(at: &str, expect: Expect, content: &str) -> Vec<CommitFrame> {
         file: file(content),
     })];
     for piece in content.as_bytes().chunks(DATA_MAX_BYTES) {
+        frames.push(CommitFrame::Data(piece.to_vec()));
+    }
+    frames
+}
+
+/// The frames of a patch that makes `content` of a base: where both begin and end alike, it is copied.
+pub fn patch(at: &str, expect: Expect, base: &str, content: &str) -> Vec<CommitFrame> {
+    let alike = |a: &mut dyn Iterator<Item = u8>, b: &mut dyn Iterator<Item = u8>| {
+        a.zip(b).take_while(|(a, b)| a == b).count()
+    };
+    let (old, new) = (base.as_bytes(), content.as_bytes());
+    let begin = alike(&mut old.iter().copied(), &mut new.iter().copied());
+    let (old_rest, new_rest) = (&old[begin..], &new[begin..]);
+    let end = alike(
+        &mut old_rest.iter().rev().copied(),
+        &mut new_rest.iter().rev().copied(),
+    );
+    let sent = &new_rest[..new_rest.len() - end];
+    let pieces = [
+        Piece::Copied {
+            offset: 0,
+            len_bytes: begin as u64,
+        },
+        Piece::Sent {
+            len_bytes: sent.len() as u64,
+        },
+        Piece::Copied {
+            offset: (old.len() - end) as u64,
+            len_bytes: end as u64,
+        },
+    ];
+    let pieces = pieces.into_iter().filter(|piece| piece.len_bytes() > 0);
+    let patch = Patch::new(Digest::of(old), old.len() as u64, pieces.collect());
+    let mut frames = op(Op::Patch {
+        path: path(at),
+        expect,
+        file: file(content),
+        patch: patch.expect("good pieces"),
+    });
+    for piece in sent.chunks(DATA_MAX_BYTES) {
         frames.push(CommitFrame::Data(piece.to_vec()));
     }
     frames
