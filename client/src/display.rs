@@ -61,7 +61,9 @@ impl Display {
         match event {
             Event::Reading(path, size) => self.reading(path, *size),
             Event::Planned(plan) => self.planned(&plan.push, &plan.pull),
-            Event::Sent(bytes) | Event::Received(bytes) => self.advance(*bytes),
+            Event::Sent(bytes) | Event::Spared(bytes) | Event::Received(bytes) => {
+                self.advance(*bytes);
+            }
             Event::Did(deed, path) if self.one_by_one => {
                 let verb = match deed {
                     Deed::Pushed => "sent",
@@ -193,7 +195,15 @@ pub fn conclusion(folder: &Path, summary: &Summary) -> String {
             parts.push(format!("{count} {what}"));
         }
     };
-    part(summary.pushed, "sent");
+    if summary.spared_bytes > 0 {
+        let spared = human_bytes(summary.spared_bytes);
+        part(
+            summary.pushed,
+            &format!("sent but for {spared} that were there"),
+        );
+    } else {
+        part(summary.pushed, "sent");
+    }
     part(summary.pulled, "received");
     part(summary.moved, "moved");
     part(summary.deleted, "deleted");

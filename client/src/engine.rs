@@ -541,6 +541,7 @@ impl Engine {
             now: now(),
             reading: &mut |path, size| report(Event::Reading(path, size)),
             fresh: Vec::new(),
+            chunks: self.remote.patches().then(Vec::new),
             damaged: Vec::new(),
             unsyncable: Vec::new(),
             young: Vec::new(),
@@ -576,6 +577,7 @@ impl Engine {
         }
         let (fresh, unsyncable) = (scanner.fresh, scanner.unsyncable);
         let damaged = scanner.damaged;
+        let chunks = scanner.chunks.unwrap_or_default();
         if whole.is_some() {
             self.unsyncable = unsyncable;
         } else {
@@ -600,6 +602,7 @@ impl Engine {
             fresh
                 .iter()
                 .try_for_each(|(path, hashed)| w.set_hashed(path, hashed))?;
+            w.set_chunks(chunks.iter().map(|(digest, chunks)| (digest, chunks)))?;
             damaged
                 .iter()
                 .try_for_each(|(path, print)| w.set_damaged(path, print))

@@ -4,6 +4,7 @@
 //! what does.
 
 mod arrived;
+pub mod chunks;
 pub mod cli;
 mod commands;
 mod disk;

@@ -10,6 +10,7 @@ mod respell;
 
 pub use place::{Done, Expected};
 
+use crate::chunks::{Chunks, Cutter};
 use crate::disk;
 use raspbox_beneath::{File, Folder, Kind, Rename, Top, Written, now, random_name};
 use raspbox_core::names::Disk;
@@ -64,6 +65,7 @@ pub struct Staged {
     id: String,
     file: File,
     hasher: Hasher,
+    cutter: Option<Cutter>,
 }
 
 impl Workspace {
@@ -168,6 +170,7 @@ impl Workspace {
             id,
             file,
             hasher: Hasher::new(),
+            cutter: None,
         })
     }
 
@@ -238,6 +241,18 @@ impl Workspace {
 }
 
 impl Staged {
+    /// Also cuts what is written from here on, which is all of it.
+    #[must_use]
+    pub(crate) fn cut(mut self) -> Staged {
+        self.cutter = Some(Cutter::default());
+        self
+    }
+
+    /// How it was cut, if it was.
+    pub(crate) fn chunks(&self) -> Option<Chunks> {
+        self.cutter.clone().map(Cutter::finish)
+    }
+
     /// The hash of what was written.
     #[must_use]
     pub fn digest(&self) -> Digest {
@@ -287,6 +302,9 @@ impl Write for Staged {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         let len = self.file.write(piece)?;
         self.hasher.update(&piece[..len]);
+        if let Some(cutter) = &mut self.cutter {
+            cutter.update(&piece[..len]);
+        }
         Ok(len)
     }
 

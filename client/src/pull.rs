@@ -1,5 +1,6 @@
 //! Carrying out the local half of a plan, and the records of both sides that follow from it.
 
+use crate::chunks::CONTENT_MIN_BYTES;
 use crate::engine::{Engine, Lap, SyncError, set};
 use crate::local::{Done, Expected, SYNC_SINGLY_MAX, Staged, Workspace};
 use crate::push::{batch_len, expected, in_the_way, relocate};
@@ -274,6 +275,7 @@ impl Engine {
         let wants: Vec<Want> = batch.iter().map(|action| want(action)).collect();
         let mut fetch = Fetch {
             workspace: lap.workspace,
+            cuts: self.remote.patches(),
             arrivals: batch.iter().map(|_| Arrival::Nothing).collect(),
             received_bytes: 0,
             progress: &mut *lap.report,
@@ -343,6 +345,7 @@ impl Engine {
     ) -> Result<Option<Staged>, SyncError> {
         let mut fetch = Fetch {
             workspace,
+            cuts: false,
             arrivals: vec![Arrival::Nothing],
             received_bytes: 0,
             progress: report,
@@ -428,6 +431,15 @@ impl Engine {
             .sync_names(&names)
             .map_err(|source| self.local_error(source))?;
         self.record_placed(&placed)?;
+        let chunks = whole.iter().filter_map(|(_, staged, file)| {
+            let chunks = staged.chunks()?;
+            Some((file.digest, chunks))
+        });
+        let chunks: Vec<_> = chunks.collect();
+        if !chunks.is_empty() {
+            self.state
+                .write(|w| w.set_chunks(chunks.iter().map(|(digest, chunks)| (digest, chunks))))?;
+        }
         for (path, ..) in placed {
             lap.did(Deed::Pulled, path);
         }
@@ -489,6 +501,8 @@ enum Arrival {
 /// Writes what comes into the staging folder.
 struct Fetch<'a, 'r> {
     workspace: &'a Workspace,
+    /// Whether large contents are cut, so that their next edit can be sent as a patch.
+    cuts: bool,
     arrivals: Vec<Arrival>,
     received_bytes: u64,
     progress: &'a mut crate::report::Report<'r>,
@@ -507,12 +521,14 @@ impl Fetch<'_, '_> {
 }
 
 impl Sink for Fetch<'_, '_> {
-    fn begin(&mut self, index: usize, _len_bytes: u64) -> io::Result<()> {
+    fn begin(&mut self, index: usize, len_bytes: u64) -> io::Result<()> {
         if let Arrival::Partial(staged) | Arrival::Whole(staged) = &self.arrivals[index] {
             self.workspace.discard(staged);
         }
         match self.workspace.stage() {
             Ok(staged) => {
+                let is_cut = self.cuts && len_bytes >= CONTENT_MIN_BYTES;
+                let staged = if is_cut { staged.cut() } else { staged };
                 self.arrivals[index] = Arrival::Partial(staged);
                 Ok(())
             }

@@ -1,5 +1,6 @@
 //! Carrying out the remote half of a plan, and the records of both sides that follow from it.
 
+use crate::chunks::CONTENT_MIN_BYTES;
 use crate::engine::{Engine, Lap, SyncError, set};
 use crate::local::{Expected, Workspace};
 use crate::report::{Deed, Event};
@@ -62,10 +63,15 @@ impl Engine {
     }
 
     fn push_batch(&mut self, batch: &[Push], lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
-        let ops: Vec<Op> = batch.iter().map(op).collect();
+        let ops = batch.iter().map(|action| self.patched(op(action)));
+        let ops = ops.collect::<rusqlite::Result<Vec<Op>>>()?;
         self.note_sent(batch)?;
         let top = lap.workspace.top();
         let report = &mut *lap.report;
+        let spared_bytes: u64 = ops.iter().map(Op::copied_bytes).sum();
+        if spared_bytes > 0 {
+            report(Event::Spared(spared_bytes));
+        }
         let sent_bytes = &mut lap.summary.sent_bytes;
         let outcomes = self.remote.push(
             &ops,
@@ -94,9 +100,15 @@ impl Engine {
         });
         self.make_durable(&here.collect::<Vec<_>>(), lap.workspace)?;
         self.record_pushed(&done)?;
-        for (action, outcome) in batch.iter().zip(outcomes) {
+        for ((action, op), outcome) in batch.iter().zip(&ops).zip(outcomes) {
+            if let (Op::Patch { patch, .. }, Outcome::Refused(Refusal::BadContent)) = (op, &outcome)
+            {
+                // Whatever spoilt it, the whole is sent next.
+                self.state.write(|w| w.forget_chunks(patch.base()))?;
+            }
             match outcome {
                 Outcome::Done(_) => {
+                    lap.summary.spared_bytes += op.copied_bytes();
                     let deed = match action {
                         Action::Put { .. } | Action::SetMeta { .. } => Deed::Pushed,
                         Action::Delete { .. } => Deed::PushedDelete,
@@ -111,6 +123,37 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Of a large file that the remote has an older content of, only what is new in it.
+    fn patched(&self, op: Op) -> rusqlite::Result<Op> {
+        let Op::Put { path, expect, file } = &op else {
+            return Ok(op);
+        };
+        let (Expect::Version(version), true) = (*expect, self.remote.patches()) else {
+            return Ok(op);
+        };
+        let Some(Node::File(base, there)) = self.remote_tree.get(path) else {
+            return Ok(op);
+        };
+        if *there != version || file.size.min(base.size) < CONTENT_MIN_BYTES {
+            return Ok(op);
+        }
+        let (Some(old), Some(new)) = (
+            self.state.chunks(&base.digest)?,
+            self.state.chunks(&file.digest)?,
+        ) else {
+            return Ok(op);
+        };
+        Ok(match new.patch(base.digest, &old) {
+            Some(patch) if patch.len_bytes() == file.size => Op::Patch {
+                path: path.clone(),
+                expect: *expect,
+                file: *file,
+                patch,
+            },
+            _ => op,
+        })
     }
 
     /// Whether a folder that isn't synced stands where an action puts something new: another look will

@@ -13,6 +13,8 @@ pub enum Event<'a> {
     Planned(&'a Plan<Seen, Version>),
     /// So many bytes of content went up.
     Sent(u64),
+    /// So many bytes of content needn't go up, since they are there.
+    Spared(u64),
     /// So many bytes of content came down.
     Received(u64),
     /// Something was done.
@@ -63,6 +65,8 @@ pub struct Summary {
     pub deleted: u64,
     /// Bytes of content that went up.
     pub sent_bytes: u64,
+    /// Bytes of the content of what went up that were there already.
+    pub spared_bytes: u64,
     /// Bytes of content that came down.
     pub received_bytes: u64,
     /// Conflict copies made: the path, and the copy's.

@@ -7,6 +7,7 @@
 //! Where a file is read although it looks as it did when a hash was taken that may be believed, and
 //! has another hash now, then nobody wrote to it: it is damaged, and nothing is decided about it.
 
+use crate::chunks::{CONTENT_MIN_BYTES, Chunks, Cutter};
 use crate::disk;
 use crate::ignores::Rules;
 use crate::state::{Hashed, Print};
@@ -79,6 +80,8 @@ pub struct Scanner<'a> {
     pub reading: &'a mut dyn FnMut(&RelPath, u64),
     /// Hashes that were taken, for the cache.
     pub fresh: Vec<(RelPath, Hashed)>,
+    /// The chunks of large contents that were read; `None` where nobody wants to know them.
+    pub chunks: Option<Vec<(Digest, Chunks)>>,
     /// Files that were found damaged, with what they look like.
     pub damaged: Vec<(RelPath, Print)>,
     /// Names that can't be synced, where, and why.
@@ -203,14 +206,17 @@ impl Scanner<'_> {
             return Some(Node::File(as_file(stat, known.digest), seen));
         }
         (self.reading)(path, stat.size);
-        match read_file(parent, name) {
-            Ok(Some((stat, digest)))
+        match hash(parent, name, self.chunks.is_some(), &mut |_| {}) {
+            Ok(Some((stat, digest, _)))
                 if known.is_some_and(|k| k.digest != digest && k.print == Print::from(&stat)) =>
             {
                 self.damaged.push((path.clone(), print));
                 Some(Node::Unknown(Unknown::Damaged))
             }
-            Ok(Some((stat, digest))) => {
+            Ok(Some((stat, digest, chunks))) => {
+                if let (Some(all), Some(chunks)) = (&mut self.chunks, chunks) {
+                    all.push((digest, chunks));
+                }
                 let hashed = Hashed {
                     print: Print::from(&stat),
                     digest,
@@ -257,7 +263,8 @@ pub(crate) fn is_quiet(ctime: Mtime, now: Mtime) -> bool {
 /// # Errors
 /// Where it can't be read.
 pub fn read_file(parent: &OpenFolder, name: &OsStr) -> io::Result<Option<(Stat, Digest)>> {
-    hash(parent, name, &mut |_| {})
+    let read = hash(parent, name, false, &mut |_| {})?;
+    Ok(read.map(|(stat, digest, _)| (stat, digest)))
 }
 
 /// The same, of what the disk has, and not of a copy in memory.
@@ -265,29 +272,37 @@ pub fn read_file(parent: &OpenFolder, name: &OsStr) -> io::Result<Option<(Stat, 
 /// # Errors
 /// Where it can't be read.
 pub fn read_medium(parent: &OpenFolder, name: &OsStr) -> io::Result<Option<(Stat, Digest)>> {
-    hash(parent, name, &mut raspbox_beneath::File::drop_cached)
+    let read = hash(parent, name, false, &mut raspbox_beneath::File::drop_cached)?;
+    Ok(read.map(|(stat, digest, _)| (stat, digest)))
 }
 
+/// The same, and where it is large and `cut` says so, how it is cut into chunks.
 fn hash(
     parent: &OpenFolder,
     name: &OsStr,
+    cut: bool,
     prepare: &mut dyn FnMut(&raspbox_beneath::File),
-) -> io::Result<Option<(Stat, Digest)>> {
+) -> io::Result<Option<(Stat, Digest, Option<Chunks>)>> {
     let mut piece = vec![0; PIECE_BYTES];
     for _ in 0..READS_MAX {
         let mut file = parent.open_file(name)?;
         let before = Stat::of(&file)?;
         prepare(&file);
         let mut hasher = Hasher::new();
+        let mut cutter = (cut && before.size >= CONTENT_MIN_BYTES).then(Cutter::default);
         loop {
-            match file.read(&mut piece)? {
-                0 => break,
-                len => hasher.update(&piece[..len]),
+            let len = file.read(&mut piece)?;
+            if len == 0 {
+                break;
+            }
+            hasher.update(&piece[..len]);
+            if let Some(cutter) = &mut cutter {
+                cutter.update(&piece[..len]);
             }
         }
         let after = Stat::of(&file)?;
         if Print::from(&before) == Print::from(&after) && hasher.len_bytes() == after.size {
-            return Ok(Some((after, hasher.digest())));
+            return Ok(Some((after, hasher.digest(), cutter.map(Cutter::finish))));
         }
     }
     Ok(None)
@@ -384,13 +399,13 @@ mod tests {
         let read = |changes: usize| {
             std::fs::write(&file, "first").expect("write");
             let mut reads = 0;
-            let found = hash(&folder, name, &mut |_| {
+            let found = hash(&folder, name, false, &mut |_| {
                 reads += 1;
                 if reads <= changes {
                     std::fs::write(&file, format!("written {reads}")).expect("write");
                 }
             });
-            (reads, found.expect("read").map(|(_, digest)| digest))
+            (reads, found.expect("read").map(|(_, digest, _)| digest))
         };
         assert_eq!(read(0), (1, Some(Digest::of(b"first"))));
         assert_eq!(read(1), (2, Some(Digest::of(b"written 1"))));
@@ -428,6 +443,7 @@ mod tests {
             now: now(),
             reading: &mut |_, _| reads += 1,
             fresh: Vec::new(),
+            chunks: None,
             damaged: Vec::new(),
             unsyncable: Vec::new(),
             young: Vec::new(),
@@ -516,6 +532,7 @@ mod tests {
             now: now(),
             reading: &mut |_, _| {},
             fresh: Vec::new(),
+            chunks: None,
             damaged: Vec::new(),
             unsyncable: Vec::new(),
             young: Vec::new(),

@@ -2,12 +2,13 @@
 //!
 //! Three tables of paths: `baseline`, the state on which both sides last agreed; `remote`, what the
 //! other side had at the last look, with the cursor of that look; `print`, the hash cache. (And `sent`, what is on
-//! its way.) Losing
+//! its way; `chunks`, how large contents are cut.) Losing
 //! all of it is an empty baseline, and an older copy of it is an older baseline: neither loses a
 //! file, so SQLite need not sync at every commit (`synchronous = NORMAL`).
 //!
 //! A row is written only after what it says is durable on the side that it speaks of.
 
+mod chunks;
 mod lately;
 mod sent;
 
@@ -446,6 +447,7 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
             db.execute_batch(DAMAGED)?;
             db.execute_batch(lately::TABLE)?;
             db.execute_batch(sent::TABLE)?;
+            db.execute_batch(chunks::TABLE)?;
         }
         return Ok(found);
     }
@@ -469,6 +471,7 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
     tx.execute_batch(DAMAGED)?;
     tx.execute_batch(lately::TABLE)?;
     tx.execute_batch(sent::TABLE)?;
+    tx.execute_batch(chunks::TABLE)?;
     tx.pragma_update(None, "user_version", FORMAT)?;
     tx.commit()?;
     Ok(FORMAT)

@@ -85,6 +85,7 @@ fn scan<T>(workspace: &Workspace, look: impl FnOnce(&mut Scanner<'_>) -> T) -> T
         now: Mtime(now().0 + 3_600_000_000_000),
         reading: &mut |_, _| (),
         fresh: Vec::new(),
+        chunks: None,
         damaged: Vec::new(),
         unsyncable: Vec::new(),
         young: Vec::new(),

@@ -193,6 +193,7 @@ fn a_scan_sees_what_is_there() {
         now: now(),
         reading: &mut |_, _| (),
         fresh: Vec::new(),
+        chunks: None,
         damaged: Vec::new(),
         unsyncable: Vec::new(),
         young: Vec::new(),

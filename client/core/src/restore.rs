@@ -155,7 +155,9 @@ mod tests {
             Op::Symlink { path, expect, .. } => format!(">{path}{}", over(expect)),
             Op::Restore { path, expect, .. } => format!("={path}{}", over(expect)),
             Op::SetMeta { path, expect, .. } => format!("*{path} over {expect}"),
-            Op::Put { .. } | Op::Move { .. } | Op::Keep { .. } => panic!("nothing travels: {op:?}"),
+            Op::Put { .. } | Op::Patch { .. } | Op::Move { .. } | Op::Keep { .. } => {
+                panic!("nothing travels: {op:?}")
+            }
         }
     }
 

@@ -364,7 +364,7 @@ impl Tally {
             Op::Restore { .. } | Op::Symlink { .. } | Op::SetMeta { .. } => self.restored += 1,
             Op::Delete { .. } => self.deleted += 1,
             Op::MakeFolder { .. } => self.made += 1,
-            Op::Put { .. } | Op::Move { .. } | Op::Keep { .. } => {
+            Op::Put { .. } | Op::Patch { .. } | Op::Move { .. } | Op::Keep { .. } => {
                 unreachable!("a restore has none of these")
             }
         }
@@ -398,7 +398,7 @@ fn show(pair: &Pair, ops: &[Op]) -> Exit {
                 Op::Restore { .. } | Op::Symlink { .. } | Op::SetMeta { .. } => ("restore", ""),
                 Op::Delete { .. } => ("delete", ""),
                 Op::MakeFolder { .. } => ("make", "/"),
-                Op::Put { .. } | Op::Move { .. } | Op::Keep { .. } => {
+                Op::Put { .. } | Op::Patch { .. } | Op::Move { .. } | Op::Keep { .. } => {
                     unreachable!("a restore has none of these")
                 }
             };
@@ -419,6 +419,7 @@ fn show(pair: &Pair, ops: &[Op]) -> Exit {
 fn path_of(op: &Op) -> &RelPath {
     match op {
         Op::Put { path, .. }
+        | Op::Patch { path, .. }
         | Op::Restore { path, .. }
         | Op::Symlink { path, .. }
         | Op::MakeFolder { path }

@@ -74,6 +74,7 @@ pub(crate) fn as_json(pair: &Pair, result: &Result<Summary, SyncError>) -> Value
             "moved": summary.moved,
             "deleted": summary.deleted,
             "sent_bytes": summary.sent_bytes,
+            "spared_bytes": summary.spared_bytes,
             "received_bytes": summary.received_bytes,
             "conflicts": summary.conflicts.iter()
                 .map(|(path, copy)| format!("conflict {path}: yours is {copy}"))

@@ -213,6 +213,10 @@ impl<C: Control> Remote for ApplianceOver<C> {
         true
     }
 
+    fn patches(&self) -> bool {
+        true
+    }
+
     fn displaced(&self) -> Displaced {
         Displaced::Kept
     }
@@ -465,16 +469,7 @@ fn send_commit<C: Control>(
 
 /// How long the appliance may take for what it copies by itself, on a slow stick.
 fn work(ops: &[Op]) -> Duration {
-    let copied = ops.iter().map(|op| match op {
-        Op::Restore { file, .. } => file.size,
-        Op::Put { .. }
-        | Op::Symlink { .. }
-        | Op::MakeFolder { .. }
-        | Op::Delete { .. }
-        | Op::Move { .. }
-        | Op::SetMeta { .. }
-        | Op::Keep { .. } => 0,
-    });
+    let copied = ops.iter().map(Op::copied_bytes);
     Duration::from_secs(copied.sum::<u64>() / COPIED_BYTES_PER_SECOND)
 }
 

@@ -98,7 +98,7 @@ fn apply(
             mtime,
             executable: _,
         } => set_meta(session, path, *expect, *mtime, memory)?,
-        Op::Restore { .. } | Op::Keep { .. } => Err(Refusal::Failed(
+        Op::Restore { .. } | Op::Keep { .. } | Op::Patch { .. } => Err(Refusal::Failed(
             "an ordinary FTP server keeps no versions".into(),
         )),
     };

@@ -67,7 +67,7 @@ pub trait Remote: Send {
 
     /// Carries out operations, in order, each atomically or not at all; one outcome for each.
     ///
-    /// `open` opens the content of the n-th operation, an [`Op::Put`] or [`Op::Keep`]; if that fails, or what is
+    /// `open` opens the content of the n-th operation, an [`Op::Put`], [`Op::Patch`] or [`Op::Keep`]; if that fails, or what is
     /// read doesn't have the size and hash of the operation, that one is refused
     /// ([`Refusal::BadContent`] or [`Refusal::Failed`]) and the others go on. After a lost
     /// connection it connects again and finds out what was done, before it gives up.
@@ -90,6 +90,11 @@ pub trait Remote: Send {
     /// Whether the hashes that [`Remote::look`] gives are the contents' own. A foreign server's are
     /// made up from size and time until the content has been here.
     fn knows_hashes(&self) -> bool;
+
+    /// Whether it puts a content together of one that it has ([`Op::Patch`]).
+    fn patches(&self) -> bool {
+        false
+    }
 
     /// What becomes of what is deleted or replaced there, or here after the remote's example.
     fn displaced(&self) -> Displaced;

@@ -8,10 +8,11 @@ use raspbox_beneath::File;
 use raspbox_protocol::commit::{CommitFrame, DATA, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::{HistoryFrame, Past};
+use raspbox_protocol::patch::Piece;
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, FrameReader, FrameWriter, ReadError, WireError};
 use raspbox_protocol::{Cursor, Entry, RelPath, Version};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
 /// The most entries that are taken from one feed. Some 100 bytes each: what a workstation can hold,
 /// and ten times what a pendrive sensibly does.
@@ -94,32 +95,31 @@ pub(super) fn write_commit(
         if draft.refused[index].is_some() {
             continue;
         }
-        let content = match op {
-            Op::Put { file, .. } | Op::Keep { file, .. } => Some((open(index), file.size)),
-            Op::Symlink { .. }
-            | Op::MakeFolder { .. }
-            | Op::Delete { .. }
-            | Op::Move { .. }
-            | Op::SetMeta { .. }
-            | Op::Restore { .. } => None,
-        };
-        let content = match content {
-            Some((Err(error), _)) if !draft.fixed => {
+        let parts = parts(op);
+        let mut file = match (!parts.is_empty()).then(|| open(index)) {
+            Some(Err(error)) if !draft.fixed => {
                 draft.refused[index] = Some(Refusal::Failed(error.to_string()));
                 continue;
             }
-            Some((Err(error), size)) => {
+            Some(Err(error)) => {
                 draft.filled[index] = Some(error.to_string());
-                Some((None, size))
+                None
             }
-            Some((Ok(file), size)) => Some((Some(file), size)),
+            Some(Ok(file)) => Some(file),
             None => None,
         };
         frames.write(&CommitFrame::Op(op.clone()))?;
         count += 1;
-        if let Some((file, size)) = content {
+        for part in parts {
             let mut filled = None;
-            write_content(&mut frames, &mut piece, file, size, &mut filled, progress)?;
+            write_content(
+                &mut frames,
+                &mut piece,
+                &mut file,
+                part,
+                &mut filled,
+                progress,
+            )?;
             draft.filled[index] = draft.filled[index].take().or(filled);
         }
     }
@@ -128,18 +128,63 @@ pub(super) fn write_commit(
     frames.flush()
 }
 
+/// A part of a content.
+struct Part {
+    offset: u64,
+    len_bytes: u64,
+}
+
+/// Which parts of an operation's content travel.
+fn parts(op: &Op) -> Vec<Part> {
+    match op {
+        Op::Put { file, .. } | Op::Keep { file, .. } => vec![Part {
+            offset: 0,
+            len_bytes: file.size,
+        }],
+        Op::Patch { patch, .. } => {
+            let mut at = 0;
+            let parts = patch.pieces().iter().filter_map(|piece| {
+                let offset = at;
+                at += piece.len_bytes();
+                match piece {
+                    Piece::Sent { len_bytes } => Some(Part {
+                        offset,
+                        len_bytes: *len_bytes,
+                    }),
+                    Piece::Copied { .. } => None,
+                }
+            });
+            parts.collect()
+        }
+        Op::Symlink { .. }
+        | Op::MakeFolder { .. }
+        | Op::Delete { .. }
+        | Op::Move { .. }
+        | Op::SetMeta { .. }
+        | Op::Restore { .. } => Vec::new(),
+    }
+}
+
 fn write_content(
     frames: &mut FrameWriter<impl Write>,
     piece: &mut [u8],
-    mut file: Option<File>,
-    size: u64,
+    file: &mut Option<File>,
+    part: Part,
     filled: &mut Option<String>,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<()> {
-    let mut left = size;
+    let mut left = part.len_bytes;
+    if part.offset > 0
+        && let Some(Err(error)) = file
+            .as_mut()
+            .map(|file| file.seek(SeekFrom::Start(part.offset)))
+    {
+        *filled = Some(format!("reading it failed: {error}"));
+        *file = None;
+    }
     while left > 0 {
         let len = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
-        let read = match &mut file {
+        let read = match file {
             Some(file) => read_full(file, &mut piece[..len]),
             None => Ok(0),
         };
@@ -149,7 +194,7 @@ fn write_content(
         });
         if have < len {
             filled.get_or_insert_with(|| "it became shorter while it was sent".into());
-            file = None;
+            *file = None;
             piece[have..len].fill(0);
         }
         frames.write_raw(DATA, &piece[..len])?;

@@ -5,6 +5,7 @@ use crate::remote::Sink;
 use raspbox_beneath::File;
 use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::feed::FeedFrame;
+use raspbox_protocol::patch::{Patch, Piece};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, FrameReader, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Entry, Epoch, File as FileEntry, Mtime, RelPath, Version};
@@ -103,6 +104,58 @@ fn a_commit_carries_what_can_be_opened() {
         Outcome::Refused(Refusal::Failed("all gone".into()))
     );
     assert_eq!(outcomes[5], Outcome::Done(Version(1)));
+}
+
+#[test]
+fn of_a_patch_only_what_is_new_travels() {
+    let content = b"the old beginning, something new, the old end";
+    let copied = |offset, len_bytes| Piece::Copied { offset, len_bytes };
+    let pieces = vec![
+        copied(0, 17),
+        Piece::Sent { len_bytes: 15 },
+        copied(17, 12),
+        Piece::Sent { len_bytes: 1 },
+    ];
+    let patch = |pieces| {
+        let patch = Patch::new(Digest::of(b"the old"), 29, pieces).expect("good pieces");
+        Op::Patch {
+            path: path("a"),
+            expect: Expect::Version(Version(1)),
+            file: FileEntry {
+                digest: Digest::of(content),
+                size: patch.len_bytes(),
+                mtime: Mtime(0),
+                executable: false,
+            },
+            patch,
+        }
+    };
+    let ops = [
+        patch(pieces.clone()),
+        patch(vec![copied(0, 29)]),
+        put("next", b"x"),
+        patch(pieces),
+    ];
+    let mut draft = Draft::new(ops.len());
+    let (mut bytes, mut sent) = (Vec::new(), 0);
+    let mut open = |index: usize| match index {
+        0 => holding(content),
+        2 => holding(b"x"),
+        3 => holding(&content[..20]),
+        other => panic!("nothing of {other} travels"),
+    };
+    write_commit(&mut bytes, &ops, &mut draft, &mut open, &mut |more| {
+        sent += more;
+    })
+    .expect("sent");
+    let contents: Vec<Vec<u8>> = parsed(&bytes).0.into_iter().map(|(_, data)| data).collect();
+    let cut_short = [&b", s"[..], &[0; 13]].concat();
+    assert_eq!(
+        contents,
+        [&b", something newd"[..], b"", b"x", &cut_short],
+        "what it lacks is filled up, and its hash is wrong"
+    );
+    assert_eq!(sent, 16 + 1 + 16);
 }
 
 #[test]

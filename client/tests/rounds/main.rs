@@ -159,7 +159,7 @@ impl Shelved {
                 };
                 Ok(self.put(path, Entry::File(file), bytes))
             }
-            Op::Symlink { .. } | Op::Restore { .. } | Op::Keep { .. } => {
+            Op::Symlink { .. } | Op::Patch { .. } | Op::Restore { .. } | Op::Keep { .. } => {
                 panic!("not in these tests: {op:?}")
             }
         }

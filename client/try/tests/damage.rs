@@ -4,32 +4,20 @@
 mod common;
 
 use common::{
-    Home, Round, contents, home, names, put, round, set_time, stands, synced, text, wait,
+    Home, Round, contents, home, journal, names, put, rot_there, round, set_time, spoil, stands,
+    synced, text, wait,
 };
 use raspbox_protocol::Digest;
 use raspbox_try::bed::{Appliance, Workstation};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// When the tests' files were last written, so long ago that hashes are believed.
 const LONG_AGO: u64 = 1_000_000_000;
 
 const GOOD: &str = "the good content";
 const EVIL: &str = "the evil content";
-
-/// Gives a file of the same size other bytes and its old time. Only its ctime tells.
-fn spoil(path: &Path, content: &str) -> i64 {
-    let before = fs::metadata(path).expect("there");
-    assert_eq!(before.len(), content.len() as u64);
-    fs::write(path, content).expect("spoilt");
-    set_time(path, before.mtime().try_into().expect("after 1970"));
-    let now = fs::metadata(path).expect("there");
-    assert_eq!((now.mtime(), now.ino()), (before.mtime(), before.ino()));
-    now.ctime() * 1_000_000_000 + now.ctime_nsec()
-}
 
 /// Lets a file rot on a computer: its client knows the ctime that it has then.
 fn rot_here(station: &Workstation, path: &str, content: &str) {
@@ -44,19 +32,6 @@ fn rot_here(station: &Workstation, path: &str, content: &str) {
         }
     }
     assert_eq!(changed, 1, "{path} was known");
-}
-
-fn journal(home: &Home) -> Connection {
-    Connection::open(home.own("journal.db")).expect("the journal")
-}
-
-/// Lets a file rot on the drive.
-fn rot_there(home: &Home, path: &str, content: &str) {
-    let ctime = spoil(&home.drive().join(path), content);
-    let sql = "UPDATE entry SET ctime_ns = ? WHERE path = ?";
-    let key = path.replace('/', "\u{1}");
-    let changed = journal(home).execute(sql, params![ctime, key]);
-    assert_eq!(changed.expect("updated"), 1);
 }
 
 /// As if a month went by: everything on the drive is read again.

@@ -170,7 +170,11 @@ fn heard(number: usize, event: &Event<'_>) {
         Event::Trouble(problem) => {
             world.say(|| format!("    station {number}: {}: {:?}", problem.path, problem.what));
         }
-        Event::Reading(..) | Event::Planned(_) | Event::Sent(_) | Event::Received(_) => {}
+        Event::Reading(..)
+        | Event::Planned(_)
+        | Event::Sent(_)
+        | Event::Spared(_)
+        | Event::Received(_) => {}
     });
 }
 

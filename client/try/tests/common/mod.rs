@@ -5,11 +5,12 @@
 use raspbox_protocol::Digest;
 use raspbox_try::bed::{Appliance, DEADLINE, Workstation};
 use raspbox_try::tree;
+use rusqlite::{Connection, params};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -280,6 +281,31 @@ pub fn set_time(path: &Path, seconds: u64) {
         .expect("the file");
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     file.set_modified(time).expect("its time");
+}
+
+/// Gives a file of the same size other bytes and its old time. Only its ctime tells.
+pub fn spoil(path: &Path, content: impl AsRef<[u8]>) -> i64 {
+    let before = fs::metadata(path).expect("there");
+    assert_eq!(before.len(), content.as_ref().len() as u64);
+    fs::write(path, content).expect("spoilt");
+    set_time(path, before.mtime().try_into().expect("after 1970"));
+    let now = fs::metadata(path).expect("there");
+    assert_eq!((now.mtime(), now.ino()), (before.mtime(), before.ino()));
+    now.ctime() * 1_000_000_000 + now.ctime_nsec()
+}
+
+/// The appliance's journal.
+pub fn journal(home: &Home) -> Connection {
+    Connection::open(home.own("journal.db")).expect("the journal")
+}
+
+/// Lets a file rot on the drive.
+pub fn rot_there(home: &Home, path: &str, content: impl AsRef<[u8]>) {
+    let ctime = spoil(&home.drive().join(path), content);
+    let sql = "UPDATE entry SET ctime_ns = ? WHERE path = ?";
+    let key = path.replace('/', "\u{1}");
+    let changed = journal(home).execute(sql, params![ctime, key]);
+    assert_eq!(changed.expect("updated"), 1);
 }
 
 /// Content that doesn't compress and doesn't repeat, the same for the same seed.
