@@ -49,8 +49,6 @@ impl Disk {
             Some("it has one of \" * : < > ? \\ | in its name")
         } else if name.ends_with(['.', ' ']) {
             Some("its name ends with a dot or a space")
-        } else if name.encode_utf16().count() > 255 {
-            Some("its name is too long")
         } else {
             None
         }

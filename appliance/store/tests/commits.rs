@@ -167,6 +167,7 @@ fn what_is_not_as_expected_is_refused() {
         (mv("a", old, "n"), changed()),
         (mv("a", a, "b"), changed()),
         (mv("gone", a, "n"), changed()),
+        (mv("gone", a, "b"), changed()),
         (set_meta("a", old), changed()),
         (set_meta("d", d), changed()),
         (set_meta("gone", a), changed()),

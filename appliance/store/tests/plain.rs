@@ -238,10 +238,13 @@ fn the_listener_hears_of_every_change() {
     let ears = std::sync::Arc::clone(&heard);
     my.store()
         .on_change(move |cursor| ears.lock().expect("whole").push(cursor.seq));
+    let told = || heard.lock().expect("whole").clone();
     my.put("a", "one").expect("put");
+    assert_eq!(told(), [1]);
     my.put("a", "two").expect("put");
+    assert_eq!(told(), [1, 2]);
     assert!(my.store().delete_file(&path("x"), &by()).is_err());
-    assert_eq!(*heard.lock().expect("whole"), [1, 2]);
+    assert_eq!(told(), [1, 2]);
     assert_eq!(my.store().cursor().seq, 2);
 }
 

@@ -472,3 +472,19 @@ fn what_is_saved_in_the_middle_of_a_move_stays_under_its_name() {
     });
     assert!(steps.get() > 0, "there was such a step");
 }
+
+/// Each start looks through what is kept; what it knows already it doesn't note again, and what isn't ours there it
+/// passes over.
+#[test]
+fn what_is_kept_is_noted_once_whatever_else_is_there() {
+    let mut my = Box::new();
+    my.put("a", "old").expect("put");
+    my.put("a", "new").expect("put");
+    let noted = my.versions();
+    my.close();
+    fs::write(my.at(".raspbox/versions/note"), "somebody's").expect("written");
+    my.reopen();
+    my.reopen();
+    assert_eq!(my.versions(), noted);
+    assert!(my.at(".raspbox/versions/note").exists());
+}

@@ -665,3 +665,40 @@ fn check_after_a_repair(young: bool) {
     assert_eq!(damages(&my), [damaged("new", "new", "nil")]);
     assert_eq!(scrub(&my).damaged, 2, "the rest is for the scrub");
 }
+
+/// What is young by other means is an edit; what came by other means long ago has rotted like anything else.
+#[test]
+fn what_came_by_other_means_rots_too() {
+    let mut my = Box::new();
+    my.close();
+    std::fs::write(my.at("a"), "good").expect("written");
+    let file = std::fs::File::options().write(true).open(my.at("a"));
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
+    file.and_then(|file| file.set_modified(long_ago))
+        .expect("its time");
+    my.reopen();
+    common::rot(&my, "a", "evil");
+    common::scrub(&my);
+    assert_eq!(damages(&my), [damaged("a", "good", "evil")]);
+}
+
+/// Where there is no room for a copy the version itself takes its place, and it is read before.
+#[test]
+fn a_version_that_rotted_takes_no_place_where_there_is_no_room_for_a_copy() {
+    let mut my = Box::with(Faults {
+        no_copies: true,
+        ..Faults::default()
+    });
+    my.put("a", "good").expect("put");
+    my.store().delete_file(&path("a"), &by()).expect("gone");
+    rot_version(&my, "good", "evil");
+    let restore = common::op(raspbox_protocol::commit::Op::Restore {
+        path: path("a"),
+        expect: Expect::Absent,
+        file: common::file("good"),
+    });
+    let outcome = my.one(1, restore);
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    assert_eq!(my.on_disk("a"), None);
+    my.close();
+}
