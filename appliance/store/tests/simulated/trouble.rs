@@ -8,7 +8,7 @@ use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::to_bytes;
 use raspbox_protocol::{Cursor, Digest};
-use raspbox_store::{By, Faults, Store, StoreError};
+use raspbox_store::{By, Faults, Store, StoreError, note_repair};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -134,6 +134,31 @@ fn a_disk_error_while_it_is_opened_makes_no_new_journal() {
         disk.fail(disk.steps() + step, Fault::Io);
         drop(open(&Faults::default()));
         let over = !disk.forgive().is_empty();
+        let store = open(&Faults::default()).expect("opens");
+        assert!(store.knows(known).expect("an answer"), "step {step}");
+        if over {
+            break;
+        }
+    }
+}
+
+/// Too many files are open, from some moment on. That says nothing of the journal, however often it is tried.
+#[test]
+fn a_journal_that_can_not_be_opened_now_is_not_taken_for_broken() {
+    const LONG: u64 = 100;
+    for step in 0.. {
+        let computer = Computer::new(NOON, 1);
+        let _entered = enter(&computer);
+        let disk = Disk::new(Traits::ext4());
+        disk.mount(Path::new(AT));
+        let store = open(&Faults::default()).expect("opens");
+        Change::Put("a", "one").make(&store).expect("put");
+        let known = store.cursor();
+        drop(store);
+        let begin = disk.steps() + step;
+        (begin..begin + LONG).for_each(|step| disk.fail(step, Fault::TooManyFiles));
+        drop(open(&Faults::default()));
+        let over = disk.forgive().len() as u64 == LONG;
         let store = open(&Faults::default()).expect("opens");
         assert!(store.knows(known).expect("an answer"), "step {step}");
         if over {
@@ -331,6 +356,27 @@ fn open_in_trouble(disk: &Disk, step: u64) -> bool {
     over
 }
 
+/// Root notes that the filesystem was repaired, and the stick fails once.
+#[test]
+fn a_repair_is_noted_or_it_is_said_that_it_is_not() {
+    for step in 0.. {
+        let computer = Computer::new(NOON, 1);
+        let _entered = enter(&computer);
+        let disk = Disk::new(Traits::ext4());
+        disk.mount(Path::new(AT));
+        drop(open(&Faults::default()).expect("opens"));
+        disk.fail(disk.steps() + step, Fault::Io);
+        let noted = note_repair(Path::new(AT));
+        let over = !disk.forgive().is_empty();
+        let is_there = disk.user().exists(".raspbox/repaired");
+        assert!(noted.is_err() || is_there, "step {step}");
+        if over {
+            assert!(step > 1 && noted.is_ok());
+            break;
+        }
+    }
+}
+
 /// The power was cut, and at the next start the stick fails once. What can't be looked at is not taken for absent,
 /// nor what can't be given its name for something that has one.
 #[test]
@@ -526,5 +572,22 @@ fn a_version_that_can_not_be_read_is_none() {
         open(&Faults::default()).expect("opens")
     };
     assert_eq!(held(&store), [false]);
+    assert_eq!(store.count_damages().expect("a count"), (0, 1));
+}
+
+#[test]
+fn where_a_version_can_not_be_read_a_file_of_the_same_content_will_do() {
+    let computer = Computer::new(NOON, 1);
+    let _entered = enter(&computer);
+    let disk = Disk::new(Traits::ext4());
+    disk.mount(Path::new(AT));
+    let store = open(&Faults::default()).expect("opens");
+    Change::Put("a", "one").make(&store).expect("put");
+    Change::Delete("a").make(&store).expect("gone");
+    Change::Put("b", "one").make(&store).expect("put");
+    disk.user().spoil(&kept_at("one")).expect("spoilt");
+    let restored = Change::Restore("c", "one").make(&store);
+    restored.expect("from the other file");
+    assert_eq!(files(&disk).get("c").map(String::as_str), Some("one"));
     assert_eq!(store.count_damages().expect("a count"), (0, 1));
 }
