@@ -8,7 +8,7 @@ use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::to_bytes;
 use raspbox_protocol::{Cursor, Digest};
-use raspbox_store::{By, Faults, Store, StoreError, note_repair};
+use raspbox_store::{By, Faults, OpenError, Options, Store, StoreError, note_repair};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -140,6 +140,37 @@ fn a_disk_error_while_it_is_opened_makes_no_new_journal() {
             break;
         }
     }
+}
+
+/// Where what opening has changed may not be on the disk, only another mount shows what is; after any other error it
+/// can be tried again.
+#[test]
+fn what_may_not_be_on_the_disk_is_told_from_what_can_not_be_opened_now() {
+    let unwritten = |fault| {
+        let mut found = Vec::new();
+        for step in 0.. {
+            let computer = Computer::new(NOON, 1);
+            let _entered = enter(&computer);
+            let disk = Disk::new(Traits::ext4());
+            disk.mount(Path::new(AT));
+            let store = open(&Faults::default()).expect("opens");
+            Change::Put("a", "one").make(&store).expect("put");
+            drop(store);
+            disk.fail(disk.steps() + step, fault);
+            let opened = Store::open(Path::new(AT), Options { floor_bytes: 0 });
+            if !disk.forgive().is_empty() {
+                return found;
+            }
+            if let Err(error) = opened {
+                found.push(matches!(error, OpenError::Unwritten { .. }));
+            }
+        }
+        unreachable!("it ends")
+    };
+    let lost = unwritten(Fault::Io);
+    assert!(lost.contains(&true) && lost.contains(&false), "{lost:?}");
+    let crowded = unwritten(Fault::TooManyFiles);
+    assert!(!crowded.is_empty() && !crowded.contains(&true));
 }
 
 /// Too many files are open, from some moment on. That says nothing of the journal, however often it is tried.
