@@ -4,7 +4,7 @@ mod odd;
 mod power;
 mod trouble;
 
-use raspbox_beneath::sim::{Disk, Node};
+use raspbox_beneath::sim::{Computer, Disk, Entered, Node, Traits, enter};
 use raspbox_protocol::commit::{CommitFrame, Expect, Op};
 use raspbox_protocol::special::{CommitSummary, RequestId};
 use raspbox_protocol::wire::to_bytes;
@@ -30,6 +30,14 @@ enum Change {
     Restore(&'static str, &'static str),
     /// Somebody brings a content that once stood there.
     Keep(&'static str, &'static str),
+}
+
+/// A disk at [`AT`], on a computer that is entered for as long as the first is there.
+fn mounted(traits: Traits) -> (Entered, Disk) {
+    let entered = enter(&Computer::new(NOON, 1));
+    let disk = Disk::new(traits);
+    disk.mount(Path::new(AT));
+    (entered, disk)
 }
 
 fn open(faults: &Faults) -> Option<Store> {

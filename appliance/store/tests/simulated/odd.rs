@@ -1,24 +1,20 @@
 //! Disks that aren't like ext4: names that are one in any case, no exchange, no executable bits.
 
-use super::{AT, Change, Files, NOON, commit, file, files, files_below, open, path, put_one};
-use raspbox_beneath::sim::{Computer, Disk, Fault, Traits, Unsynced, enter};
+use super::{Change, Files, commit, file, files, files_below, mounted, open, path, put_one};
+use raspbox_beneath::sim::{Fault, Traits, Unsynced};
 use raspbox_protocol::Digest;
 use raspbox_protocol::commit::{CommitFrame, Expect, Op};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_store::{By, Faults};
 use std::io::Write;
-use std::path::Path;
 
 /// As drivers that know no exchange do it: the kernel says so, and what is replaced goes aside first.
 #[test]
 fn a_disk_that_exchanges_no_names_takes_what_replaces_something() {
-    let computer = Computer::new(NOON, 1);
-    let _entered = enter(&computer);
-    let disk = Disk::new(Traits {
+    let (_entered, disk) = mounted(Traits {
         exchange: false,
         ..Traits::ext4()
     });
-    disk.mount(Path::new(AT));
     let store = open(&Faults::default()).expect("opens");
     let mut expected = Files::new();
     let changes = [
@@ -63,10 +59,7 @@ fn respell(
     step: u64,
 ) -> bool {
     let inside = |at: &str| if folder { format!("{at}/f") } else { at.into() };
-    let computer = Computer::new(NOON, 1);
-    let _entered = enter(&computer);
-    let disk = Disk::new(traits);
-    disk.mount(Path::new(AT));
+    let (_entered, disk) = mounted(traits);
     let by = By("ann".into());
     let store = open(&Faults::default()).expect("opens");
     if folder {
@@ -102,10 +95,7 @@ fn respell(
 #[test]
 fn what_differs_in_the_case_of_an_accent_is_not_lost() {
     for ours in [true, false] {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(Traits::fat());
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(Traits::fat());
         let store = open(&Faults::default()).expect("opens");
         let by = By("ann".into());
         let mut staged = store.stage().expect("staged");
@@ -136,10 +126,7 @@ fn what_differs_in_the_case_of_an_accent_is_not_lost() {
 #[test]
 fn what_is_spelled_otherwise_is_journalled_once() {
     for traits in [Traits::fat(), Traits::apfs()] {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(traits);
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(traits);
         let store = open(&Faults::default()).expect("opens");
         for (at, expect) in [("a", true), ("A", false)] {
             let op = Op::Put {
@@ -166,10 +153,7 @@ fn what_is_spelled_otherwise_is_journalled_once() {
 /// A disk that keeps no such bits refuses them, and that is no trouble: the journal has it.
 #[test]
 fn a_disk_without_executable_bits_takes_what_is_executable() {
-    let computer = Computer::new(NOON, 1);
-    let _entered = enter(&computer);
-    let disk = Disk::new(Traits::fat());
-    disk.mount(Path::new(AT));
+    let (_entered, disk) = mounted(Traits::fat());
     let store = open(&Faults::default()).expect("opens");
     commit(&store, "one", &put_one(true)).expect("done");
     assert_eq!(files(&disk), Files::from([("a".into(), "one".into())]));

@@ -1,6 +1,6 @@
 //! The power is cut at every step of everything that it does.
 
-use super::{AT, Change, Files, NOON, files, open, path};
+use super::{AT, Change, Files, NOON, files, mounted, open, path};
 use raspbox_beneath::Top;
 use raspbox_beneath::sim::{Computer, Disk, Fault, Traits, Unsynced, enter};
 use raspbox_protocol::commit::{CommitFrame, Expect, Op};
@@ -37,8 +37,7 @@ fn check(traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
 }
 
 fn check_with(faults: &Faults, traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
-    let computer = Computer::new(NOON, 1);
-    let _entered = enter(&computer);
+    let _entered = enter(&Computer::new(NOON, 1));
     let whole = Disk::new(traits);
     whole.mount(Path::new(AT));
     assert_eq!(work(faults), CHANGES.len());
@@ -142,10 +141,7 @@ fn nor_where_a_version_is_restored_without_room_for_a_copy() {
 fn what_is_found_done_is_durable_before_it_is_acknowledged() {
     for traits in [Traits::ext4(), Traits::fat()] {
         for count in [1, 8, 9, 20] {
-            let computer = Computer::new(NOON, 1);
-            let _entered = enter(&computer);
-            let disk = Disk::new(traits);
-            disk.mount(Path::new(AT));
+            let (_entered, disk) = mounted(traits);
             let store = open(&Faults::default()).expect("opens");
             let top = Top::open(Path::new(AT)).and_then(|top| top.folder(None));
             let top = top.expect("the top");

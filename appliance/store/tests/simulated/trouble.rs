@@ -1,6 +1,8 @@
 //! Disks that fail: what could not be written, or read.
 
-use super::{AT, Change, Files, NOON, commit, file, files, files_below, open, path, put_one};
+use super::{
+    AT, Change, Files, NOON, commit, file, files, files_below, mounted, open, path, put_one,
+};
 use raspbox_beneath::Top;
 use raspbox_beneath::sim::{Computer, Disk, Fault, Node, Traits, Unsynced, enter};
 use raspbox_protocol::commit::{CommitFrame, Expect, Op};
@@ -49,10 +51,7 @@ fn puts(names: &str, count: u32) -> Vec<CommitFrame> {
 fn a_write_that_failed_is_told_to_whoever_wrote_it_whoever_heard_of_it_first() {
     for traits in [Traits::ext4(), Traits::fat()] {
         for count in [1, 8, 9, 20] {
-            let computer = Computer::new(NOON, 1);
-            let _entered = enter(&computer);
-            let disk = Disk::new(traits);
-            disk.mount(Path::new(AT));
+            let (_entered, disk) = mounted(traits);
             let store = open(&Faults::default()).expect("opens");
             let by = By("ann".into());
             let commit = |id, input: &mut dyn Read| {
@@ -91,10 +90,7 @@ fn a_write_that_failed_is_told_to_whoever_wrote_it_whoever_heard_of_it_first() {
 #[test]
 fn a_commit_on_a_drive_in_trouble_is_done_or_is_not() {
     for step in 0.. {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(Traits::ext4());
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(Traits::ext4());
         let store = open(&Faults::default()).expect("opens");
         let by = By("ann".into());
         store.make_folder(&path("d"), &by).expect("made");
@@ -123,10 +119,7 @@ fn a_commit_on_a_drive_in_trouble_is_done_or_is_not() {
 #[test]
 fn a_disk_error_while_it_is_opened_makes_no_new_journal() {
     for step in 0.. {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(Traits::ext4());
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(Traits::ext4());
         let store = open(&Faults::default()).expect("opens");
         Change::Put("a", "one").make(&store).expect("put");
         let known = store.cursor();
@@ -149,10 +142,7 @@ fn what_may_not_be_on_the_disk_is_told_from_what_can_not_be_opened_now() {
     let unwritten = |fault| {
         let mut found = Vec::new();
         for step in 0.. {
-            let computer = Computer::new(NOON, 1);
-            let _entered = enter(&computer);
-            let disk = Disk::new(Traits::ext4());
-            disk.mount(Path::new(AT));
+            let (_entered, disk) = mounted(Traits::ext4());
             let store = open(&Faults::default()).expect("opens");
             Change::Put("a", "one").make(&store).expect("put");
             drop(store);
@@ -178,10 +168,7 @@ fn what_may_not_be_on_the_disk_is_told_from_what_can_not_be_opened_now() {
 fn a_journal_that_can_not_be_opened_now_is_not_taken_for_broken() {
     const LONG: u64 = 100;
     for step in 0.. {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(Traits::ext4());
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(Traits::ext4());
         let store = open(&Faults::default()).expect("opens");
         Change::Put("a", "one").make(&store).expect("put");
         let known = store.cursor();
@@ -203,10 +190,7 @@ fn a_journal_that_can_not_be_opened_now_is_not_taken_for_broken() {
 #[test]
 fn after_a_write_that_failed_nothing_is_changed_until_the_next_mount() {
     for traits in [Traits::ext4(), Traits::fat()] {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(traits);
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(traits);
         let store = open(&Faults::default()).expect("opens");
         let by = By("ann".into());
         Change::Put("before", "mine").make(&store).expect("put");
@@ -253,10 +237,7 @@ fn after_a_name_that_could_not_be_written_nothing_is_changed_until_the_next_moun
     for traits in [Traits::ext4(), Traits::fat()] {
         let mut told = 0;
         for step in 0.. {
-            let computer = Computer::new(NOON, 1);
-            let _entered = enter(&computer);
-            let disk = Disk::new(traits);
-            disk.mount(Path::new(AT));
+            let (_entered, disk) = mounted(traits);
             let store = open(&Faults::default()).expect("opens");
             Change::Put("a", "one").make(&store).expect("put");
             disk.fail(disk.steps() + step, Fault::Io);
@@ -290,10 +271,7 @@ fn after_a_name_that_could_not_be_written_nothing_is_changed_until_the_next_moun
 #[test]
 fn what_could_not_be_made_executable_is_not_said_to_be() {
     for step in 0.. {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(Traits::ext4());
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(Traits::ext4());
         let store = open(&Faults::default()).expect("opens");
         disk.fail(disk.steps() + step, Fault::Io);
         let done = commit(&store, "one", &put_one(true));
@@ -330,10 +308,7 @@ fn an_error_while_it_is_opened_takes_nothing_for_gone() {
     for traits in [Traits::ext4(), Traits::fat()] {
         for fault in [Fault::Io, Fault::Denied, Fault::TooManyFiles] {
             for step in 0.. {
-                let computer = Computer::new(NOON, 1);
-                let _entered = enter(&computer);
-                let disk = Disk::new(traits);
-                disk.mount(Path::new(AT));
+                let (_entered, disk) = mounted(traits);
                 let store = open(&Faults::default()).expect("opens");
                 for folder in ["d", "d/e"] {
                     let made = store.make_folder(&path(folder), &By("ann".into()));
@@ -391,10 +366,7 @@ fn open_in_trouble(disk: &Disk, step: u64) -> bool {
 #[test]
 fn a_repair_is_noted_or_it_is_said_that_it_is_not() {
     for step in 0.. {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(Traits::ext4());
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(Traits::ext4());
         drop(open(&Faults::default()).expect("opens"));
         disk.fail(disk.steps() + step, Fault::Io);
         let noted = note_repair(Path::new(AT));
@@ -422,8 +394,7 @@ fn an_error_while_it_recovers_loses_nothing() {
         for change in &changes {
             for cut in different_cuts(traits, change) {
                 for step in 0.. {
-                    let computer = Computer::new(NOON, 1);
-                    let _entered = enter(&computer);
+                    let _entered = enter(&Computer::new(NOON, 1));
                     let disk = Disk::new(traits);
                     let whole = cut_in(&disk, change, cut);
                     let over = open_in_trouble(&disk, step);
@@ -455,8 +426,7 @@ fn different_cuts(traits: Traits, change: &Change) -> Vec<u64> {
     let mut cuts: Vec<u64> = Vec::new();
     let mut last = None;
     for cut in 0.. {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
+        let _entered = enter(&Computer::new(NOON, 1));
         let disk = Disk::new(traits);
         let whole = cut_in(&disk, change, cut);
         let names = disk
@@ -505,15 +475,13 @@ fn an_error_while_it_recovers_leaves_no_name_without_its_content() {
         };
         // The first step at which it stands there.
         let cut = (0..).find(|cut| {
-            let computer = Computer::new(NOON, 1);
-            let _entered = enter(&computer);
+            let _entered = enter(&Computer::new(NOON, 1));
             let disk = Disk::new(Traits::fat());
             assert!(!cut_in(&disk, &change, *cut), "it is before the end");
             there(&disk) && is_cut_off(&disk)
         });
         for step in 0.. {
-            let computer = Computer::new(NOON, 1);
-            let _entered = enter(&computer);
+            let _entered = enter(&Computer::new(NOON, 1));
             let disk = Disk::new(Traits::fat());
             cut_in(&disk, &change, cut.expect("it comes to stand there"));
             disk.user().write(at, b"").expect("cut off");
@@ -533,10 +501,7 @@ fn an_error_while_it_recovers_leaves_no_name_without_its_content() {
 #[test]
 fn what_can_not_be_read_is_mended_by_whoever_brings_it() {
     for traits in [Traits::ext4(), Traits::fat()] {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(traits);
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(traits);
         let store = open(&Faults::default()).expect("opens");
         Change::Put("a", "one").make(&store).expect("put");
         disk.user().spoil("a").expect("spoilt");
@@ -553,10 +518,7 @@ fn what_can_not_be_read_is_mended_by_whoever_brings_it() {
         assert_eq!(aside.len(), 1, "{aside:?}");
     }
     for step in 0.. {
-        let computer = Computer::new(NOON, 1);
-        let _entered = enter(&computer);
-        let disk = Disk::new(Traits::ext4());
-        disk.mount(Path::new(AT));
+        let (_entered, disk) = mounted(Traits::ext4());
         let store = open(&Faults::default()).expect("opens");
         Change::Put("a", "one").make(&store).expect("put");
         disk.fail(disk.steps() + step, Fault::TooManyFiles);
@@ -574,10 +536,7 @@ fn what_can_not_be_read_is_mended_by_whoever_brings_it() {
 /// its copy for it, and it is not restored.
 #[test]
 fn a_version_that_can_not_be_read_is_none() {
-    let computer = Computer::new(NOON, 1);
-    let _entered = enter(&computer);
-    let disk = Disk::new(Traits::ext4());
-    disk.mount(Path::new(AT));
+    let (_entered, disk) = mounted(Traits::ext4());
     let store = open(&Faults::default()).expect("opens");
     Change::Put("a", "one").make(&store).expect("put");
     Change::Delete("a").make(&store).expect("gone");
@@ -608,10 +567,7 @@ fn a_version_that_can_not_be_read_is_none() {
 
 #[test]
 fn where_a_version_can_not_be_read_a_file_of_the_same_content_will_do() {
-    let computer = Computer::new(NOON, 1);
-    let _entered = enter(&computer);
-    let disk = Disk::new(Traits::ext4());
-    disk.mount(Path::new(AT));
+    let (_entered, disk) = mounted(Traits::ext4());
     let store = open(&Faults::default()).expect("opens");
     Change::Put("a", "one").make(&store).expect("put");
     Change::Delete("a").make(&store).expect("gone");
