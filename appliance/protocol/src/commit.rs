@@ -125,7 +125,7 @@ pub enum Op {
 pub enum CommitFrame {
     /// The next operation.
     Op(Op),
-    /// The next piece of the content that follows the operation before it ([`Op::sent_bytes`]), 1 to
+    /// The next piece of the content that follows the operation before it ([`Op::coming`]), 1 to
     /// [`DATA_MAX_BYTES`] bytes.
     Data(Vec<u8>),
     /// The end, with the number of operations before it.
@@ -136,12 +136,12 @@ pub enum CommitFrame {
 }
 
 impl Op {
-    /// How many bytes of content follow the operation; `None` where it has no content that travels.
+    /// The file whose content follows the operation, and how many bytes of it do; `None` where none is to come.
     #[must_use]
-    pub fn sent_bytes(&self) -> Option<u64> {
+    pub fn coming(&self) -> Option<(&File, u64)> {
         match self {
-            Op::Put { file, .. } | Op::Keep { file, .. } => Some(file.size),
-            Op::Patch { patch, .. } => Some(patch.sent_bytes()),
+            Op::Put { file, .. } | Op::Keep { file, .. } => Some((file, file.size)),
+            Op::Patch { file, patch, .. } => Some((file, patch.sent_bytes())),
             Op::Symlink { .. }
             | Op::MakeFolder { .. }
             | Op::Delete { .. }

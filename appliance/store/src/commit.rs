@@ -147,8 +147,7 @@ impl Reading<'_> {
     }
 
     fn begin(&mut self, op: Op) -> Result<(), StoreError> {
-        if let Op::Put { file, .. } | Op::Keep { file, .. } | Op::Patch { file, .. } = &op {
-            let left_bytes = op.sent_bytes().unwrap_or(file.size);
+        if let Some((file, left_bytes)) = op.coming() {
             let into = match self.refuses(&op) {
                 Some(refusal) => Err(refusal),
                 None => self.stage(left_bytes)?,

@@ -52,31 +52,41 @@ fn copy(
         .map_err(Failed::Drive)?;
     let mut whole = Staged::new(Arc::clone(store)).map_err(Failed::Drive)?;
     let came = came.rewound().map_err(Failed::Drive)?;
-    let mut buffer = vec![0; PIECE_BYTES];
     for piece in patch.pieces() {
         store.step();
-        let mut left = piece.len_bytes();
-        if let Piece::Copied { offset, .. } = piece {
-            let sought = base.seek(SeekFrom::Start(*offset));
-            sought.map_err(|_| Failed::Base)?;
-        }
-        while left > 0 {
-            let most = PIECE_BYTES.min(usize::try_from(left).unwrap_or(usize::MAX));
-            let read = match piece {
-                Piece::Copied { .. } => base.read(&mut buffer[..most]),
-                Piece::Sent { .. } => came.read(&mut buffer[..most]),
-            };
-            let count = match (read, piece) {
-                (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => continue,
-                (Ok(0) | Err(_), Piece::Copied { .. }) => return Err(Failed::Base),
-                (Err(error), Piece::Sent { .. }) => return Err(Failed::Drive(error)),
-                // Less came than was stated; what it makes has another hash.
-                (Ok(0), Piece::Sent { .. }) => break,
-                (Ok(count), _) => count,
-            };
-            whole.write_all(&buffer[..count]).map_err(Failed::Drive)?;
-            left -= count as u64;
+        match *piece {
+            Piece::Copied { offset, len_bytes } => {
+                copy_range(&mut base, offset, len_bytes, &mut whole)?;
+            }
+            // Where less came than was stated, what it makes has another hash.
+            Piece::Sent { len_bytes } => {
+                let appended = whole.append(came, len_bytes);
+                appended.map_err(Failed::Drive)?;
+            }
         }
     }
     Ok(whole)
+}
+
+/// Unlike [`Staged::append`], it tells a base that can't be read from a drive that can't be written to.
+fn copy_range(
+    base: &mut File,
+    offset: u64,
+    len_bytes: u64,
+    into: &mut Staged,
+) -> Result<(), Failed> {
+    let sought = base.seek(SeekFrom::Start(offset));
+    sought.map_err(|_| Failed::Base)?;
+    let mut buffer = vec![0; PIECE_BYTES];
+    let mut left = len_bytes;
+    while left > 0 {
+        let most = PIECE_BYTES.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = match base.read(&mut buffer[..most]) {
+            Ok(0) | Err(_) => return Err(Failed::Base),
+            Ok(count) => count,
+        };
+        into.write_all(&buffer[..count]).map_err(Failed::Drive)?;
+        left -= count as u64;
+    }
+    Ok(())
 }
