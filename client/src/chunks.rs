@@ -38,7 +38,7 @@ struct Chunk {
 }
 
 /// Cuts a content that comes in pieces of whatever size.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Cutter {
     chunks: Vec<Chunk>,
     /// What came behind the last cut.

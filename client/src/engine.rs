@@ -578,6 +578,8 @@ impl Engine {
         let (fresh, unsyncable) = (scanner.fresh, scanner.unsyncable);
         let damaged = scanner.damaged;
         let chunks = scanner.chunks.unwrap_or_default();
+        let chunks = chunks.iter().map(|(digest, chunks)| (digest, chunks));
+        let chunks: Vec<_> = chunks.collect();
         if whole.is_some() {
             self.unsyncable = unsyncable;
         } else {
@@ -602,7 +604,7 @@ impl Engine {
             fresh
                 .iter()
                 .try_for_each(|(path, hashed)| w.set_hashed(path, hashed))?;
-            w.set_chunks(chunks.iter().map(|(digest, chunks)| (digest, chunks)))?;
+            w.set_chunks(&chunks)?;
             damaged
                 .iter()
                 .try_for_each(|(path, print)| w.set_damaged(path, print))

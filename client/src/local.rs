@@ -65,7 +65,14 @@ pub struct Staged {
     id: String,
     file: File,
     hasher: Hasher,
-    cutter: Option<Cutter>,
+    cutting: Option<Cutting>,
+}
+
+/// How far a content was cut into chunks.
+#[derive(Debug)]
+enum Cutting {
+    Going(Cutter),
+    Done(Chunks),
 }
 
 impl Workspace {
@@ -170,7 +177,7 @@ impl Workspace {
             id,
             file,
             hasher: Hasher::new(),
-            cutter: None,
+            cutting: None,
         })
     }
 
@@ -244,13 +251,24 @@ impl Staged {
     /// Also cuts what is written from here on, which is all of it.
     #[must_use]
     pub(crate) fn cut(mut self) -> Staged {
-        self.cutter = Some(Cutter::default());
+        self.cutting = Some(Cutting::Going(Cutter::default()));
         self
     }
 
-    /// How it was cut, if it was.
-    pub(crate) fn chunks(&self) -> Option<Chunks> {
-        self.cutter.clone().map(Cutter::finish)
+    /// All of it was written.
+    pub(crate) fn end(&mut self) {
+        self.cutting = self.cutting.take().map(|cutting| match cutting {
+            Cutting::Going(cutter) => Cutting::Done(cutter.finish()),
+            done @ Cutting::Done(_) => done,
+        });
+    }
+
+    /// How it was cut, if it was, and was ended.
+    pub(crate) fn chunks(&self) -> Option<&Chunks> {
+        match &self.cutting {
+            Some(Cutting::Done(chunks)) => Some(chunks),
+            Some(Cutting::Going(_)) | None => None,
+        }
     }
 
     /// The hash of what was written.
@@ -302,7 +320,7 @@ impl Write for Staged {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         let len = self.file.write(piece)?;
         self.hasher.update(&piece[..len]);
-        if let Some(cutter) = &mut self.cutter {
+        if let Some(Cutting::Going(cutter)) = &mut self.cutting {
             cutter.update(&piece[..len]);
         }
         Ok(len)

@@ -1,6 +1,6 @@
 //! Carrying out the local half of a plan, and the records of both sides that follow from it.
 
-use crate::chunks::CONTENT_MIN_BYTES;
+use crate::chunks::{CONTENT_MIN_BYTES, Chunks};
 use crate::engine::{Engine, Lap, SyncError, set};
 use crate::local::{Done, Expected, SYNC_SINGLY_MAX, Staged, Workspace};
 use crate::push::{batch_len, expected, in_the_way, relocate};
@@ -430,23 +430,21 @@ impl Engine {
         lap.workspace
             .sync_names(&names)
             .map_err(|source| self.local_error(source))?;
-        self.record_placed(&placed)?;
-        let chunks = whole.iter().filter_map(|(_, staged, file)| {
-            let chunks = staged.chunks()?;
-            Some((file.digest, chunks))
-        });
-        let chunks: Vec<_> = chunks.collect();
-        if !chunks.is_empty() {
-            self.state
-                .write(|w| w.set_chunks(chunks.iter().map(|(digest, chunks)| (digest, chunks))))?;
-        }
+        let chunks = whole
+            .iter()
+            .filter_map(|(_, staged, file)| Some((&file.digest, staged.chunks()?)));
+        self.record_placed(&placed, &chunks.collect::<Vec<_>>())?;
         for (path, ..) in placed {
             lap.did(Deed::Pulled, path);
         }
         Ok(())
     }
 
-    fn record_placed(&mut self, placed: &[(&RelPath, File, Print)]) -> rusqlite::Result<()> {
+    fn record_placed(
+        &mut self,
+        placed: &[(&RelPath, File, Print)],
+        chunks: &[(&Digest, &Chunks)],
+    ) -> rusqlite::Result<()> {
         let clock = now();
         let local = self
             .local
@@ -484,6 +482,7 @@ impl Engine {
                     w.set_remote(path, Some((&entry, *version)))?;
                 }
             }
+            w.set_chunks(chunks)?;
             w.clear_placing()
         })
     }
@@ -552,7 +551,10 @@ impl Sink for Fetch<'_, '_> {
     fn done(&mut self, index: usize) {
         let arrival = std::mem::replace(&mut self.arrivals[index], Arrival::Nothing);
         self.arrivals[index] = match arrival {
-            Arrival::Partial(staged) => Arrival::Whole(staged),
+            Arrival::Partial(mut staged) => {
+                staged.end();
+                Arrival::Whole(staged)
+            }
             other => other,
         };
     }

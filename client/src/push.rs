@@ -145,14 +145,15 @@ impl Engine {
         ) else {
             return Ok(op);
         };
-        Ok(match new.patch(base.digest, &old) {
-            Some(patch) if patch.len_bytes() == file.size => Op::Patch {
-                path: path.clone(),
-                expect: *expect,
-                file: *file,
-                patch,
-            },
-            _ => op,
+        let patch = new.patch(base.digest, &old);
+        let Some(patch) = patch.filter(|patch| patch.len_bytes() == file.size) else {
+            return Ok(op);
+        };
+        Ok(Op::Patch {
+            path: path.clone(),
+            expect: *expect,
+            file: *file,
+            patch,
         })
     }
 

@@ -22,24 +22,23 @@ impl State {
 }
 
 impl Writer<'_> {
-    /// Remembers the chunks of these contents, and forgets those of contents that neither stand here nor were
-    /// what both sides had.
-    pub fn set_chunks<'c>(
-        &self,
-        all: impl IntoIterator<Item = (&'c Digest, &'c Chunks)>,
-    ) -> rusqlite::Result<()> {
-        let mut any = false;
-        for (digest, chunks) in all {
-            self.tx
-                .prepare_cached("INSERT OR REPLACE INTO chunks VALUES (?1, ?2)")?
-                .execute(params![digest.as_bytes(), chunks.to_bytes()])?;
-            any = true;
+    /// Remembers the chunks of these contents, and forgets those of others that neither stand here nor are what both
+    /// sides had.
+    pub fn set_chunks(&self, all: &[(&Digest, &Chunks)]) -> rusqlite::Result<()> {
+        if all.is_empty() {
+            return Ok(());
         }
-        if any {
-            self.tx.execute_batch(
-                "DELETE FROM chunks WHERE digest NOT IN (SELECT digest FROM print)
-                     AND digest NOT IN (SELECT digest FROM baseline WHERE digest IS NOT NULL)",
-            )?;
+        // The hashes of what stands here have no index: that is only asked of what both sides don't have.
+        self.tx.execute_batch(
+            "DELETE FROM chunks WHERE CASE
+                 WHEN EXISTS (SELECT 1 FROM baseline WHERE baseline.digest = chunks.digest) THEN 0
+                 ELSE NOT EXISTS (SELECT 1 FROM print WHERE print.digest = chunks.digest) END",
+        )?;
+        let mut statement = self
+            .tx
+            .prepare_cached("INSERT OR REPLACE INTO chunks VALUES (?1, ?2)")?;
+        for (digest, chunks) in all {
+            statement.execute(params![digest.as_bytes(), chunks.to_bytes()])?;
         }
         Ok(())
     }
@@ -50,5 +49,65 @@ impl Writer<'_> {
             .prepare_cached("DELETE FROM chunks WHERE digest = ?1")?
             .execute([digest.as_bytes()])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::chunks::{Chunks, Cutter};
+    use crate::state::{Hashed, Print, State};
+    use raspbox_protocol::{Digest, Entry, File, Mtime, RelPath};
+
+    fn chunks(content: &[u8]) -> Chunks {
+        let mut cutter = Cutter::default();
+        cutter.update(content);
+        cutter.finish()
+    }
+
+    #[test]
+    fn chunks_are_remembered_for_as_long_as_their_content_is_here_or_on_both_sides() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut state = State::open(&dir.path().join("sync.db")).expect("opens");
+        let contents: [&[u8]; 4] = [b"on both sides", b"here", b"nowhere", b"new"];
+        let [both, here, nowhere, new] = contents.map(Digest::of);
+        let path = RelPath::parse("a").expect("good");
+        let file = Entry::File(File {
+            digest: both,
+            size: 13,
+            mtime: Mtime(0),
+            executable: false,
+        });
+        let hashed = Hashed {
+            print: Print::default(),
+            digest: here,
+            settled: true,
+        };
+        let lists = contents.map(chunks);
+        let set = |state: &mut State, all: &[(&Digest, &Chunks)]| {
+            state.write(|w| w.set_chunks(all)).expect("written");
+        };
+        let known = |state: &State| {
+            [both, here, nowhere, new].map(|digest| state.chunks(&digest).expect("read"))
+        };
+        let [a, b, c, d] = &lists;
+        set(&mut state, &[(&both, a), (&here, b), (&nowhere, c)]);
+        let all = [a, b, c].map(|list| Some(list.clone()));
+        assert_eq!(known(&state)[..3], all);
+        let placed = state.write(|w| {
+            w.set_baseline(&path, Some(&file))?;
+            w.set_hashed(&path, &hashed)
+        });
+        placed.expect("written");
+        set(&mut state, &[]);
+        assert_eq!(
+            known(&state)[..3],
+            all,
+            "where nothing is cut, nothing is looked for"
+        );
+        set(&mut state, &[(&new, d)]);
+        let left = [Some(a), Some(b), None, Some(d)].map(Option::<&Chunks>::cloned);
+        assert_eq!(known(&state), left);
+        state.write(|w| w.forget_chunks(&both)).expect("written");
+        assert_eq!(known(&state)[0], None);
     }
 }
