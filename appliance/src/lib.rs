@@ -32,6 +32,7 @@ mod pipe;
 mod place;
 mod ports;
 mod programs;
+mod received;
 mod registry;
 mod reply;
 mod rest;

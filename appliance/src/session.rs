@@ -7,16 +7,14 @@ use crate::accounts::Account;
 use crate::datachan::{DataChannel, Refused};
 use crate::drive::slot::Bound;
 use crate::pairing::{Attempt, Pairing};
+use crate::received::received_bytes;
 use crate::reply::Trouble;
-use nix::sys::socket::getsockopt;
-use nix::{getsockopt_impl, libc, sockopt_impl};
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, RelPath};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -460,39 +458,6 @@ fn is_too_much(received: Option<u64>, accounted: u64) -> bool {
     received.is_none_or(|received| received.saturating_sub(accounted) > CONTROL_MAX_BYTES)
 }
 
-/// How many bytes have come in on a connection: `tcpi_bytes_received` of linux/tcp.h. `None` where it can't be had.
-///
-/// QEMU, where it emulates a processor and no kernel, doesn't know that field: nothing is counted there, and 0 said. No
-/// kernel is like that: before 4.1 it didn't know it either, but nothing could be opened on such a one, since
-/// openat2(2) came with 5.6.
-fn received_bytes(socket: &TcpStream) -> Option<u64> {
-    static TELLS: AtomicBool = AtomicBool::new(true);
-    if !TELLS.load(Ordering::Relaxed) {
-        return Some(0);
-    }
-    // nix panics at less than it has asked for.
-    let Ok(info) = catch_unwind(|| getsockopt(socket, TcpInfo)) else {
-        TELLS.store(false, Ordering::Relaxed);
-        tracing::warn!(
-            "the kernel doesn't tell how much has come in: who sends lines without end isn't noticed"
-        );
-        return Some(0);
-    };
-    let info = info.ok()?;
-    let (_, received) = info.split_at(TCP_INFO_BYTES - size_of::<u64>());
-    Some(u64::from_ne_bytes(
-        received.try_into().expect("the last eight"),
-    ))
-}
-
-/// `struct tcp_info` up to and with `tcpi_bytes_received`. It only ever grows at its end.
-const TCP_INFO_BYTES: usize = 136;
-
-sockopt_impl!(
-    /// What the kernel knows of a connection.
-    TcpInfo, GetOnly, libc::IPPROTO_TCP, libc::TCP_INFO, [u8; TCP_INFO_BYTES]
-);
-
 /// A transfer that runs. One that is dropped without [`Transfer::succeeded`] has failed.
 #[derive(Debug)]
 pub(crate) struct Transfer {
@@ -558,7 +523,9 @@ impl Drop for Transfer {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONTROL_MAX_BYTES, Duration, Session, WANT_LISTS_MAX, is_too_much};
+    use super::{
+        CONTROL_MAX_BYTES, Duration, Session, WANT_LISTS_MAX, is_too_much, received_bytes,
+    };
     use raspbox_protocol::special::RequestId;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
@@ -624,7 +591,7 @@ mod tests {
         let (session, mut client) = connected();
         let received = |bytes: u64| {
             let deadline = std::time::Instant::now() + Duration::from_secs(180);
-            while super::received_bytes(&session.control).expect("a kernel tells") < bytes {
+            while received_bytes(&session.control).expect("a kernel tells") < bytes {
                 assert!(std::time::Instant::now() < deadline);
                 std::thread::yield_now();
             }
