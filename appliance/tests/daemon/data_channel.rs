@@ -88,6 +88,29 @@ fn a_data_connection_resumes_its_own_control_connection_and_no_other() {
     }
 }
 
+/// On a data connection a ticket of TLS 1.3 would stay unread by whoever uploads, and closing it then is a reset.
+#[test]
+fn tickets_come_over_the_control_connection_alone() {
+    let daemon = Daemon::start();
+    let mut client = Client::connect(daemon.address);
+    client.speak(&[&TLS13]);
+    client.auth_tls();
+    client.log_in("raspbox", &daemon.password).expect(230);
+    client.protect();
+    assert!(resumes(&mut client), "an upload");
+    let resumed = (0..5).map(|_| {
+        let mut data = client.open();
+        client.command("RETR /a").expect(150);
+        // All that comes is read, tickets as well.
+        data.read_to_end(&mut Vec::new()).unwrap();
+        client.reply().unwrap().expect(226);
+        data.is_resumed()
+    });
+    // Each is used once, and the control connection was given four.
+    let resumed: Vec<bool> = resumed.collect();
+    assert_eq!(resumed, [true, true, true, false, false]);
+}
+
 #[test]
 fn a_plain_upload_is_refused_before_it_is_stored() {
     let daemon = Daemon::start();
