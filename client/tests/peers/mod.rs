@@ -21,6 +21,8 @@ use tempfile::TempDir;
 /// How long a server may take to start, on a machine that is busy with other tests.
 const START_MAX: Duration = Duration::from_secs(120);
 
+const LOOPBACK: &str = "127.0.0.1";
+
 /// A server to test with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -130,8 +132,17 @@ pub fn start(kind: Kind) -> Option<Peer> {
     start_with(kind, &[])
 }
 
+/// As [`start`], on another address of this machine; pure-ftpd only.
+pub fn start_at(kind: Kind, host: &str) -> Option<Peer> {
+    start_as(kind, host, &[])
+}
+
 /// As [`start`], with further words for `ftpd.py`.
 pub fn start_with(kind: Kind, words: &[&str]) -> Option<Peer> {
+    start_as(kind, LOOPBACK, words)
+}
+
+fn start_as(kind: Kind, host: &str, words: &[&str]) -> Option<Peer> {
     if !installed(kind) {
         return None;
     }
@@ -158,7 +169,7 @@ pub fn start_with(kind: Kind, words: &[&str]) -> Option<Peer> {
             (child, port, "anonymous", "x", "data")
         }
         Kind::PureFtpd | Kind::PureFtpdTls => {
-            let (child, port) = pure_ftpd(dir.path(), certificate);
+            let (child, port) = pure_ftpd(dir.path(), host, certificate);
             (child, port, "me", "secret", "data")
         }
         Kind::Proftpd | Kind::ProftpdTls => {
@@ -171,7 +182,7 @@ pub fn start_with(kind: Kind, words: &[&str]) -> Option<Peer> {
         kind,
         folder,
         endpoint: Endpoint {
-            host: "127.0.0.1".into(),
+            host: host.into(),
             port,
             user: user.into(),
             secret: secret.into(),
@@ -310,7 +321,7 @@ const VSFTPD_USER: &str = "ftp";
 fn vsftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
     let empty = dir.join("empty");
     fs::create_dir(&empty).expect("made");
-    listening(dir, |port| {
+    listening(dir, LOOPBACK, |port| {
         let mut config = format!(
             "listen=YES\nlisten_address=127.0.0.1\nlisten_port={port}\nbackground=NO\n\
              anonymous_enable=YES\nlocal_enable=NO\nno_anon_password=NO\nftp_username={}\n\
@@ -338,7 +349,7 @@ fn vsftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
     })
 }
 
-fn pure_ftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
+fn pure_ftpd(dir: &Path, host: &str, certificate: Option<&Path>) -> (Child, u16) {
     // In usr/sbin, be that the system's or that of an unpacked package.
     let server = program("pure-ftpd").expect("looked for before");
     let pure_pw = server.with_file_name("../bin/pure-pw");
@@ -357,11 +368,11 @@ fn pure_ftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
         .arg(&passwords)
         .status();
     assert!(made.expect("pure-pw starts").success(), "pure-pw failed");
-    listening(dir, |port| {
+    listening(dir, host, |port| {
         let mut command = Command::new(&server);
         command
             .args(["-4", "-H", "-E", "-u", "1", "-U", "133:022", "-S"])
-            .arg(format!("127.0.0.1,{port}"))
+            .arg(format!("{host},{port}"))
             .arg("-l")
             .arg(format!("puredb:{}", database.display()))
             .arg("-g")
@@ -385,7 +396,7 @@ fn proftpd(dir: &Path, certificate: Option<&Path>) -> (Child, u16) {
     );
     fs::write(&passwords, entry).expect("written");
     fs::set_permissions(&passwords, fs::Permissions::from_mode(0o600)).expect("own file");
-    listening(dir, |port| {
+    listening(dir, LOOPBACK, |port| {
         let mut config = format!(
             "ServerType standalone\nServerName peer\nDefaultAddress 127.0.0.1\nPort {port}\nUseIPv6 off\n\
              User nobody\nGroup nogroup\nModulePath {}\nLoadModule mod_tls.c\nAuthOrder mod_auth_file.c\n\
@@ -423,8 +434,8 @@ fn hash_of_secret() -> String {
 }
 
 /// Whether a server says hello at this port.
-fn greets(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
+fn greets(host: &str, port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect((host, port)) else {
         return false;
     };
     let patience = stream.set_read_timeout(Some(Duration::from_secs(10)));
@@ -433,9 +444,9 @@ fn greets(port: u16) -> bool {
 
 /// Starts a server that takes its port from outside: a free one, and another if somebody was
 /// faster.
-fn listening(dir: &Path, command: impl Fn(u16) -> Command) -> (Child, u16) {
+fn listening(dir: &Path, host: &str, command: impl Fn(u16) -> Command) -> (Child, u16) {
     for _ in 0..5 {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let free = TcpListener::bind((host, 0)).expect("a free port");
         let port = free.local_addr().expect("bound").port();
         drop(free);
         let mut child = command(port)
@@ -445,7 +456,7 @@ fn listening(dir: &Path, command: impl Fn(u16) -> Command) -> (Child, u16) {
             .expect("it starts");
         let mut ended = false;
         wait_for("the server's start", START_MAX, || {
-            let greets = greets(port);
+            let greets = greets(host, port);
             // Where somebody else took the port meanwhile, it is theirs that greets, and ours ends.
             ended = child.try_wait().expect("a child").is_some();
             ended || greets

@@ -15,6 +15,8 @@ pub const AS_RASPBOXD: &str = "as-raspboxd";
 /// The first argument that makes it be the client.
 pub const AS_RASPBOX: &str = "as-raspbox";
 
+const LOOPBACK: &str = "127.0.0.1";
+
 /// How long a process may take to start or to stop, on a machine that does other things as well.
 pub const DEADLINE: Duration = Duration::from_secs(180);
 
@@ -44,6 +46,7 @@ pub struct Appliance {
     log: Log,
     child: Child,
     _stdout: BufReader<ChildStdout>,
+    host: &'static str,
     /// Where it listens.
     pub port: u16,
     /// Its certificate's SHA-256.
@@ -66,7 +69,7 @@ impl Appliance {
     /// # Errors
     /// Where it doesn't start.
     pub fn start_with(program: &Path, dir: &Path, extra: &[&str]) -> anyhow::Result<Appliance> {
-        Appliance::start_saying(program, dir, extra, Log::Shown)
+        Appliance::start_saying(program, dir, LOOPBACK, extra, Log::Shown)
     }
 
     /// The same; what it says goes to `dir/log`.
@@ -74,18 +77,32 @@ impl Appliance {
     /// # Errors
     /// Where it doesn't start.
     pub fn start_silently(program: &Path, dir: &Path, extra: &[&str]) -> anyhow::Result<Appliance> {
-        Appliance::start_saying(program, dir, extra, Log::Kept)
+        Appliance::start_saying(program, dir, LOOPBACK, extra, Log::Kept)
+    }
+
+    /// The same on another address of this machine.
+    ///
+    /// # Errors
+    /// Where it doesn't start.
+    pub fn start_at(
+        program: &Path,
+        dir: &Path,
+        host: &'static str,
+        extra: &[&str],
+    ) -> anyhow::Result<Appliance> {
+        Appliance::start_saying(program, dir, host, extra, Log::Kept)
     }
 
     fn start_saying(
         program: &Path,
         dir: &Path,
+        host: &'static str,
         extra: &[&str],
         log: Log,
     ) -> anyhow::Result<Appliance> {
         std::fs::create_dir_all(dir.join("drive"))?;
         let extra: Vec<OsString> = extra.iter().map(Into::into).collect();
-        let (child, stdout, said) = spawn(program, dir, 0, &extra, log, true)?;
+        let (child, stdout, said) = spawn(program, dir, (host, 0), &extra, log, true)?;
         let password = said.password.context("raspboxd printed no password")?;
         Ok(Appliance {
             program: program.to_owned(),
@@ -94,6 +111,7 @@ impl Appliance {
             log,
             child,
             _stdout: stdout,
+            host,
             port: said.port,
             fingerprint: said.fingerprint,
             password,
@@ -136,7 +154,14 @@ impl Appliance {
     /// Where it doesn't start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
         let (program, dir) = (&self.program, &self.dir);
-        let (child, stdout, _) = spawn(program, dir, self.port, &self.extra, self.log, false)?;
+        let (child, stdout, _) = spawn(
+            program,
+            dir,
+            (self.host, self.port),
+            &self.extra,
+            self.log,
+            false,
+        )?;
         self.child = child;
         self._stdout = stdout;
         Ok(())
@@ -184,7 +209,7 @@ struct Said {
 fn spawn(
     program: &Path,
     dir: &Path,
-    port: u16,
+    (host, port): (&str, u16),
     extra: &[OsString],
     log: Log,
     first: bool,
@@ -204,7 +229,7 @@ fn spawn(
         .arg(dir.join("drive"))
         .arg("--state")
         .arg(dir.join("appliance"))
-        .args(["--listen", &format!("127.0.0.1:{port}")])
+        .args(["--listen", &format!("{host}:{port}")])
         .args(extra)
         // Every login is a line otherwise.
         .env(
@@ -278,7 +303,7 @@ impl Workstation {
     /// # Errors
     /// Where that doesn't work.
     pub fn pair(&self, appliance: &Appliance) -> anyhow::Result<()> {
-        let target = format!("127.0.0.1:{}", appliance.port);
+        let target = format!("{}:{}", appliance.host, appliance.port);
         self.pair_with(
             &target,
             &appliance.password,

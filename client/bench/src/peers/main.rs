@@ -1,21 +1,33 @@
-//! `cargo bench-peers`: raspboxd beside the FTP servers that its users would pick instead, in one run.
+//! `cargo bench-peers`: raspbox beside what its users would pick instead, in one run.
 //!
-//! All serve a folder in memory on loopback, and all are asked by the same client, our own. What is measured
+//! All folders are in memory, and servers are all asked by the same client, our own. What is measured
 //! is told as medians, and as ratios to the best of the others; a machine that does other things as well
-//! slows them all down. So the rounds go around the servers, and never one server after the other.
+//! slows them all down. So the rounds go around them all, and never one after the other.
 
+mod client;
+mod growth;
+mod link;
+mod meter;
 #[path = "../../../tests/peers/mod.rs"]
 mod peers;
+mod programs;
 mod server;
+mod syncthing;
 mod table;
 mod usage;
+mod wire;
 mod work;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
+use link::{Link, Shape};
+use programs::Between;
 use server::Server;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 use table::Table;
+use wire::Network;
 use work::Sizes;
 
 /// Measures raspbox beside what its users would pick instead
@@ -30,6 +42,12 @@ struct Args {
 enum What {
     /// raspboxd beside vsftpd, pure-ftpd, proftpd and pyftpdlib
     Server(How),
+    /// raspbox beside rclone, lftp, Unison and Syncthing; as root
+    Client(How),
+    /// The same on a link like home Wi-Fi; as root
+    Link(How),
+    /// raspbox alone: how the cost grows with files and workstations; as root
+    Growth(How),
 }
 
 /// How much is done
@@ -59,7 +77,7 @@ fn main() -> ExitCode {
         return exit;
     }
     match run(&Args::parse()) {
-        Ok(exit) => exit,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
@@ -67,17 +85,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> anyhow::Result<ExitCode> {
+fn run(args: &Args) -> anyhow::Result<()> {
     if std::env::var_os("TMPDIR").is_none_or(|folder| folder != MEMORY) {
-        let again = Command::new(std::env::current_exe()?)
+        let error = Command::new(std::env::current_exe()?)
             .args(std::env::args_os().skip(1))
             .env("TMPDIR", MEMORY)
-            .status()?;
-        return Ok(if again.success() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        });
+            .exec();
+        return Err(error).context("cannot start anew with folders in memory");
     }
     match args.what {
         What::Server(how) => {
@@ -90,14 +104,54 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 servers(encrypted, &sizes, how.rounds()?)?;
             }
         }
+        What::Client(how) => {
+            let sizes = if how.quick {
+                client::Sizes::QUICK
+            } else {
+                client::Sizes::WHOLE
+            };
+            let (network, rounds) = (Network::new()?, how.rounds()?);
+            let table = client::measure(Between::Loopback(&network), &sizes, rounds)?;
+            println!("\n### loopback, medians of {rounds}\n\n{table}");
+        }
+        What::Link(how) => {
+            let sizes = if how.quick {
+                client::Sizes::QUICK_LINK
+            } else {
+                client::Sizes::LINK
+            };
+            for lost_per_mille in [0, 10] {
+                link(lost_per_mille, &sizes, how.rounds()?)?;
+            }
+        }
+        What::Growth(how) => growth::measure(how.quick, how.rounds()?)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+/// A link like home Wi-Fi.
+fn link(lost_per_mille: u64, sizes: &client::Sizes, rounds: usize) -> anyhow::Result<()> {
+    let link = Link::new(Shape {
+        round_trip: Duration::from_millis(5),
+        bits_per_second: 50_000_000,
+        lost_per_mille,
+    })?;
+    let (round_trip, speed) = link.measured()?;
+    let table = client::measure(Between::Ends(&link), sizes, rounds)?;
+    println!(
+        "\n### 50 Mbit/s, 5 ms there and back, {} % of the packets lost, medians of {rounds}\n\n\
+         The link itself: {:.1} ms there and back, {speed:.2} MiB/s by one TCP connection\n\n{table}",
+        lost_per_mille / 10,
+        round_trip.as_secs_f64() * 1000.0
+    );
+    Ok(())
 }
 
 /// All servers, with TLS on both channels or on none.
 fn servers(encrypted: bool, sizes: &Sizes, rounds: usize) -> anyhow::Result<()> {
     let servers = Server::start_all(encrypted).context("cannot start the servers")?;
-    let mut table = Table::new(servers.iter().map(|server| server.name).collect());
+    let names: Vec<&str> = servers.iter().map(|server| server.name).collect();
+    let mut table = Table::new(&names);
     for (n, server) in servers.iter().enumerate() {
         table.add(work::IDLE, n, server.memory_mib()?);
         work::prepare(server, sizes)?;

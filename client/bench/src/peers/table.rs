@@ -33,15 +33,28 @@ impl Row {
 /// Values by row and program.
 #[derive(Debug)]
 pub(crate) struct Table {
-    programs: Vec<&'static str>,
+    programs: Vec<String>,
+    compares: bool,
     rows: Vec<(Row, Vec<Vec<f64>>)>,
 }
 
 impl Table {
-    /// An empty one; the first program is ours.
-    pub(crate) fn new(programs: Vec<&'static str>) -> Table {
-        let rows = Vec::new();
-        Table { programs, rows }
+    /// An empty one; the first program is ours, and compared with the others.
+    pub(crate) fn new<T: ToString>(programs: &[T]) -> Table {
+        Table {
+            programs: programs.iter().map(T::to_string).collect(),
+            compares: true,
+            rows: Vec::new(),
+        }
+    }
+
+    /// One whose columns are all ours.
+    pub(crate) fn of_ours<T: ToString>(columns: &[T]) -> Table {
+        let compares = false;
+        Table {
+            compares,
+            ..Table::new(columns)
+        }
     }
 
     /// Adds what one round of a program came to.
@@ -57,15 +70,24 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| | {} | to the best other |", self.programs.join(" | "))?;
-        writeln!(f, "|---{}|---|", "|---".repeat(self.programs.len()))?;
+        let (title, rule) = if self.compares {
+            (" to the best other |", "---|")
+        } else {
+            ("", "")
+        };
+        writeln!(f, "| | {} |{title}", self.programs.join(" | "))?;
+        writeln!(f, "|---{}|{rule}", "|---".repeat(self.programs.len()))?;
         for (row, values) in &self.rows {
             let medians: Vec<Option<f64>> = values.iter().map(|values| median(values)).collect();
             let told: Vec<String> = medians.iter().map(|median| figure(*median)).collect();
-            let ratio = to_the_best(&medians, row.better);
-            let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
             let Row { what, unit, .. } = row;
-            writeln!(f, "| {what}, {unit} | {} | {ratio} |", told.join(" | "))?;
+            write!(f, "| {what}, {unit} | {} |", told.join(" | "))?;
+            if self.compares {
+                let ratio = to_the_best(&medians, row.better);
+                let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
+                write!(f, " {ratio} |")?;
+            }
+            writeln!(f)?;
         }
         Ok(())
     }
@@ -118,7 +140,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_a_dash() {
-        let mut table = Table::new(vec!["ours", "theirs", "hers"]);
+        let mut table = Table::new(&["ours", "theirs", "hers"]);
         for value in [3.0, 1.0, 2.0] {
             table.add(Row::speed("up", "MiB/s"), 0, value);
             table.add(Row::speed("up", "MiB/s"), 2, 10.0 * value);

@@ -1,0 +1,258 @@
+//! `client`: raspbox beside other programs that bring a folder to another computer.
+
+use crate::programs::{Between, Pair, Program};
+use crate::table::{Row, Table};
+use anyhow::{Context, ensure};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How much of everything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Files that are new.
+    new: usize,
+    /// Files of which nothing or one is.
+    many: usize,
+    large_mib: u64,
+    /// Files that are edited while a program looks out for that.
+    edits: usize,
+}
+
+impl Sizes {
+    /// For tables.
+    pub(crate) const WHOLE: Sizes = Sizes {
+        new: 10_000,
+        many: 100_000,
+        large_mib: 1 << 10,
+        edits: 20,
+    };
+
+    /// For a link that isn't fast.
+    pub(crate) const LINK: Sizes = Sizes {
+        new: 2_000,
+        many: 0,
+        large_mib: 32,
+        edits: 0,
+    };
+
+    /// To see that that works.
+    pub(crate) const QUICK_LINK: Sizes = Sizes {
+        new: 200,
+        large_mib: 8,
+        ..Sizes::LINK
+    };
+
+    /// To see that it works.
+    pub(crate) const QUICK: Sizes = Sizes {
+        new: 1_000,
+        many: 5_000,
+        large_mib: 64,
+        edits: 5,
+    };
+}
+
+const NEW: Row = Row::speed("first upload of small files", "files/s");
+const NEW_WIRE: Row = Row::cost("what travelled for each of them", "bytes");
+const MOVED: Row = Row::cost("all of them moved with their folder", "s");
+const MOVED_WIRE: Row = Row::cost("what travelled for that", "KiB");
+const SAME: Row = Row::cost("nothing changed in a large tree", "s");
+const SAME_WIRE: Row = Row::cost("what travelled to find that", "KiB");
+const FOUND: Row = Row::cost("find with stat on the same tree", "s");
+const HERE: Row = Row::cost("memory of the program meanwhile", "MiB");
+const THERE: Row = Row::cost("memory of its server meanwhile", "MiB");
+const ONE: Row = Row::cost("one file changed in it", "s");
+const WATCHED: Row = Row::cost("the same while the program watches", "s");
+const LARGE: Row = Row::speed("a large file", "MiB/s");
+const PIECE: Row = Row::cost("a MiB in its middle changed", "s");
+const PIECE_WIRE: Row = Row::cost("what travelled for that MiB", "MiB");
+
+/// How many files there are in a folder.
+const FOLDER_FILES: usize = 100;
+
+/// What a small file has, in bytes.
+const SMALL_BYTES: usize = 1 << 10;
+
+/// Measures all programs, round by round.
+pub(crate) fn measure(between: Between<'_>, sizes: &Sizes, rounds: usize) -> anyhow::Result<Table> {
+    let programs = Program::all(between);
+    ensure!(
+        programs.len() > 1,
+        "there is nothing to compare with: run client/bench/install as root"
+    );
+    let names: Vec<String> = programs.iter().map(|program| program.name()).collect();
+    let mut table = Table::new(&names);
+    let mut trees = Vec::new();
+    for program in programs.iter().filter(|_| sizes.many > 0) {
+        eprintln!("{}: {} files", program.name(), sizes.many);
+        let pair = Pair::start(*program, between)?;
+        fill(&pair.here.join("many"), sizes.many)?;
+        pair.settle()?;
+        ensure_same(&pair, sizes.many)?;
+        trees.push(pair);
+    }
+    for round in 1..=rounds {
+        for (n, program) in programs.iter().enumerate() {
+            eprintln!("round {round} of {rounds}: {}", program.name());
+            let mut add = |row, value| table.add(row, n, value);
+            new_files(*program, between, sizes, &mut add)?;
+            if let Some(tree) = trees.get(n) {
+                old_files(tree, sizes, round, &mut add)?;
+            }
+            large_file(*program, between, sizes, &mut add)?;
+        }
+    }
+    Ok(table)
+}
+
+/// The first upload, and then the folder is moved.
+fn new_files(
+    program: Program,
+    between: Between<'_>,
+    sizes: &Sizes,
+    add: &mut impl FnMut(Row, f64),
+) -> anyhow::Result<()> {
+    let pair = Pair::start(program, between)?;
+    fill(&pair.here.join("new"), sizes.new)?;
+    let cost = pair.sync()?;
+    ensure_same(&pair, sizes.new)?;
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    let files = sizes.new as f64;
+    add(NEW, files / cost.seconds);
+    add(NEW_WIRE, cost.wire_kib() * 1024.0 / files);
+    fs::rename(pair.here.join("new"), pair.here.join("moved"))?;
+    let cost = pair.sync()?;
+    ensure_same(&pair, sizes.new)?;
+    ensure!(count(&pair.there.join("moved"))? == sizes.new, "not moved");
+    add(MOVED, cost.seconds);
+    add(MOVED_WIRE, cost.wire_kib());
+    Ok(())
+}
+
+/// A look at a tree in which nothing or nearly nothing changed.
+fn old_files(
+    pair: &Pair<'_>,
+    sizes: &Sizes,
+    round: usize,
+    add: &mut impl FnMut(Row, f64),
+) -> anyhow::Result<()> {
+    add(FOUND, find(&pair.here)?);
+    let cost = pair.sync()?;
+    add(SAME, cost.seconds);
+    add(SAME_WIRE, cost.wire_kib());
+    add(HERE, cost.here_mib);
+    add(THERE, cost.there_mib);
+    let (path, content) = (path_of(round), format!("another content, of round {round}"));
+    let path = format!("many/{path}");
+    fs::write(pair.here.join(&path), &content)?;
+    let cost = pair.sync()?;
+    let arrived = fs::read_to_string(pair.there.join(&path))?;
+    ensure!(arrived == content, "{path} didn't arrive");
+    add(ONE, cost.seconds);
+    for seconds in pair.watched(&path, sizes.edits)? {
+        add(WATCHED, seconds);
+    }
+    Ok(())
+}
+
+/// A large file, of which a little is changed then.
+fn large_file(
+    program: Program,
+    between: Between<'_>,
+    sizes: &Sizes,
+    add: &mut impl FnMut(Row, f64),
+) -> anyhow::Result<()> {
+    let pair = Pair::start(program, between)?;
+    let path = pair.here.join("large");
+    let bytes = sizes.large_mib << 20;
+    std::io::copy(&mut random()?.take(bytes), &mut File::create(&path)?)?;
+    let cost = pair.sync()?;
+    ensure!(
+        fs::metadata(pair.there.join("large"))?.len() == bytes,
+        "not all of it"
+    );
+    #[expect(clippy::cast_precision_loss, reason = "thousands")]
+    add(LARGE, sizes.large_mib as f64 / cost.seconds);
+    let mut piece = vec![0; 1 << 20];
+    random()?.read_exact(&mut piece)?;
+    // Of times FTP has whole seconds, and what is edited within one isn't seen.
+    std::thread::sleep(Duration::from_secs(2));
+    let mut file = File::options().write(true).open(&path)?;
+    file.seek(SeekFrom::Start(bytes / 2))?;
+    file.write_all(&piece)?;
+    drop(file);
+    let cost = pair.sync()?;
+    let mut arrived = vec![0; 1 << 20];
+    let mut file = File::open(pair.there.join("large"))?;
+    file.seek(SeekFrom::Start(bytes / 2))?;
+    file.read_exact(&mut arrived)?;
+    ensure!(
+        arrived == piece,
+        "{}: the changed piece didn't arrive",
+        program.name()
+    );
+    add(PIECE, cost.seconds);
+    add(PIECE_WIRE, cost.wire_kib() / 1024.0);
+    Ok(())
+}
+
+fn path_of(n: usize) -> String {
+    format!("folder {:03}/a file with the number {n}", n / FOLDER_FILES)
+}
+
+/// Makes small files, each with a content of its own that doesn't compress.
+pub(crate) fn fill(folder: &Path, files: usize) -> anyhow::Result<()> {
+    let mut random = std::io::BufReader::new(random()?);
+    let mut content = vec![0; SMALL_BYTES];
+    for n in 0..files {
+        let path = folder.join(path_of(n));
+        if n % FOLDER_FILES == 0 {
+            fs::create_dir_all(path.parent().context("it is in a folder")?)?;
+        }
+        random.read_exact(&mut content)?;
+        fs::write(path, &content)?;
+    }
+    Ok(())
+}
+
+fn random() -> std::io::Result<File> {
+    File::open("/dev/urandom")
+}
+
+/// Whether as many files are there as are here.
+fn ensure_same(pair: &Pair<'_>, files: usize) -> anyhow::Result<()> {
+    let (here, there) = (count(&pair.here)?, count(&pair.there)?);
+    ensure!(
+        (here, there) == (files, files),
+        "{files} files, of which {here} are here and {there} there"
+    );
+    Ok(())
+}
+
+/// How many files there are in a tree, raspbox's own left out.
+fn count(folder: &Path) -> anyhow::Result<usize> {
+    let mut files = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            files += 1;
+        } else if entry.file_name() != ".raspbox" {
+            files += count(&entry.path())?;
+        }
+    }
+    Ok(files)
+}
+
+/// What any program that looks at each file pays at least, in seconds.
+fn find(folder: &Path) -> anyhow::Result<f64> {
+    let begin = Instant::now();
+    let found = Command::new("find")
+        .arg(folder)
+        .args(["-printf", "%p %s %T@ %C@ %i\\n"])
+        .stdout(std::process::Stdio::null())
+        .status()?;
+    ensure!(found.success(), "find: {found}");
+    Ok(begin.elapsed().as_secs_f64())
+}
