@@ -13,12 +13,13 @@ read -r -a words <"$cmdline"
 kept=()
 for word in "${words[@]}"; do
 	case $word in
-	resize | quiet | init=* | panic=*) ;;
+	resize | quiet | init=* | panic=* | cgroup_enable=memory) ;;
 	*) kept+=("$word") ;;
 	esac
 done
-# panic: a kernel that is at its end starts again after 10 s.
-echo "${kept[*]} panic=10 init=/usr/lib/raspbox/init" >"$cmdline"
+# panic: a kernel that is at its end starts again after 10 s. cgroup_enable: a Pi's firmware asks the kernel for no limits
+# on memory, and then MemoryMax= in raspbox.service holds nothing.
+echo "${kept[*]} panic=10 cgroup_enable=memory init=/usr/lib/raspbox/init" >"$cmdline"
 
 # The owner's file has passwords in it until they are taken in, so only root may read it; and where the
 # partition can't be mounted, the appliance starts with what was known before.

@@ -59,6 +59,17 @@ fn it_has_no_rights() -> anyhow::Result<()> {
     }
     assert_eq!(field("NoNewPrivs:"), "1");
     assert_eq!(field("Uid:"), "878\t878\t878\t878");
+    // The second wall, where the kernel has it.
+    let limits = machine.ok(
+        "cd /sys/fs/cgroup/system.slice/raspbox.service && cat memory.max pids.max && \
+         grep 'open files' /proc/$(systemctl show -P MainPID raspbox)/limits",
+    )?;
+    let limits: Vec<&str> = limits.split_whitespace().collect();
+    let memory = (192 << 20).to_string();
+    assert_eq!(
+        limits,
+        [&memory, "256", "Max", "open", "files", "1024", "1024", "files"]
+    );
     appliance.nothing_has_failed()
 }
 

@@ -279,3 +279,13 @@ fn what_asks_for_the_read_only_root_is_what_is_installed() {
             .any(|(from, to)| from == "init" && to == asked)
     );
 }
+
+#[test]
+fn the_kernel_is_asked_for_the_limit_on_memory_that_the_daemon_has() {
+    let unit = workspace().join("systemd/usr/lib/systemd/system/raspbox.service");
+    let unit = std::fs::read_to_string(unit).unwrap();
+    assert!(unit.contains("\nMemoryMax="));
+    let scripts = scripts();
+    let asked = |script: &String| script.contains(" cgroup_enable=memory init=");
+    assert_eq!(scripts.values().filter(|script| asked(script)).count(), 1);
+}
