@@ -40,6 +40,9 @@ const BACKLOG: u32 = 128;
 const DESCRIPTORS_PER_SESSION: u64 = 12;
 const DESCRIPTORS_BESIDES: u64 = 128;
 
+/// How long what is done to the drive may take after the last session has ended.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
 /// Serves until a signal to end comes.
 pub(crate) fn serve(settings: Settings) -> anyhow::Result<()> {
     raise_descriptor_limit(settings.caps.sessions_max);
@@ -50,8 +53,8 @@ pub(crate) fn serve(settings: Settings) -> anyhow::Result<()> {
         .build()
         .context("cannot start")?;
     let result = runtime.block_on(run(settings));
-    // A thread that hangs in the drive must not keep the process.
-    runtime.shutdown_background();
+    // What was cut is kept by then; a thread that hangs in the drive must not keep the process.
+    runtime.shutdown_timeout(LAST_WORK);
     result
 }
 

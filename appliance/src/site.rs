@@ -45,6 +45,7 @@ pub(crate) enum Rbx<'a> {
     Clock,
     Knows(Cursor),
     Holds(Vec<Digest>),
+    Part(Digest),
 }
 
 #[async_trait]
@@ -72,7 +73,7 @@ async fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     let Some(command) = parse_rbx(arguments) else {
         return Ok(syntax(
             "RBX VERSION | INVITE <user> | PAIR <answer> <name> | UNPAIR | RESULT <id> | CLOCK | KNOWS <cursor> | \
-             HOLDS <digest>…",
+             HOLDS <digest>… | PART <digest>",
         ));
     };
     if account.who.is_stranger() && !matches!(command, Rbx::Invite(_) | Rbx::Pair(..)) {
@@ -107,6 +108,11 @@ async fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
             account.need(Permission::List)?;
             Ok(okay(backend.drive().store()?.holds(&digests)?.to_string()))
         }
+        Rbx::Part(whole) => {
+            account.need(Permission::Write)?;
+            let bytes = backend.drive().store()?.part_bytes(&whole)?;
+            Ok(okay(bytes.to_string()))
+        }
     }
 }
 
@@ -125,6 +131,7 @@ pub(crate) fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
         "RESULT" => Some(Rbx::Result(rest.parse().ok()?)),
         "KNOWS" => Some(Rbx::Knows(rest.parse().ok()?)),
         "HOLDS" => Some(Rbx::Holds(holds::parse_line(rest)?)),
+        "PART" => Some(Rbx::Part(rest.parse().ok()?)),
         _ => None,
     }
 }
@@ -243,7 +250,9 @@ mod tests {
         assert_eq!(parse_rbx(&format!("RESULT {id}")), Some(Rbx::Result(id)));
         let digests = vec![Digest::of(b"a"), Digest::of(b"b")];
         let line = format!("HOLDS {} {}", digests[0], digests[1]);
-        assert_eq!(parse_rbx(&line), Some(Rbx::Holds(digests)));
+        assert_eq!(parse_rbx(&line), Some(Rbx::Holds(digests.clone())));
+        let line = format!("part {}", digests[0]);
+        assert_eq!(parse_rbx(&line), Some(Rbx::Part(digests[0])));
         for bad in [
             "",
             "PAIR",
@@ -260,6 +269,8 @@ mod tests {
             "KNOWS 12",
             "HOLDS",
             "HOLDS 12",
+            "PART",
+            "PART 12",
             "EVIL",
         ] {
             assert_eq!(parse_rbx(bad), None, "{bad:?}");

@@ -9,7 +9,7 @@
 
 use crate::engine::{Engine, Lap, SyncError};
 use crate::push::{BATCH_BYTES, BATCH_OPS};
-use crate::report::{Deed, Event};
+use crate::report::{Deed, sending};
 use crate::scan::Seen;
 use raspbox_core::keep::{displaced, hold_back};
 use raspbox_core::plan::{Action, Trouble};
@@ -71,7 +71,6 @@ impl Engine {
         };
         let ops: Vec<Op> = batch.iter().map(op).collect();
         let top = lap.workspace.top();
-        let report = &mut *lap.report;
         let sent_bytes = &mut lap.summary.sent_bytes;
         let outcomes = self.remote.push(
             &ops,
@@ -79,10 +78,7 @@ impl Engine {
                 let path = &batch[index].0;
                 top.parent_of(path)?.open_file(path.name())
             },
-            &mut |bytes| {
-                *sent_bytes += bytes;
-                report(Event::Sent(bytes));
-            },
+            &mut sending(sent_bytes, lap.report),
         )?;
         for ((path, file), outcome) in batch.iter().zip(outcomes) {
             match outcome {

@@ -2,7 +2,7 @@
 //!
 //! What is out of sight is in `.raspbox/staging/` at the top, on the same filesystem. A file there is
 //! called `<id>.part` until its content is whole, verified and durable, then `<id>.new`; what is moved
-//! away is `<id>.old`. Giving it its name is [`place`], and what a crash left there [`recover`]'s.
+//! away is `<id>.old`. What came of a large content that was cut is `<hash of the whole>.part`, and gone on with. Giving it its name is [`place`], and what a crash left there [`recover`]'s.
 
 mod place;
 mod recover;
@@ -17,8 +17,9 @@ use raspbox_core::names::Disk;
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::path::RESERVED_NAME;
 use raspbox_protocol::{Digest, RelPath};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The file that says which pairing a folder belongs to. A folder without it isn't the one that was
 /// paired: a disk that isn't mounted looks like an empty folder.
@@ -28,6 +29,12 @@ const STAGING: &str = "staging";
 
 /// The same, where names are found in any case.
 const STAGING_SHOUTED: &str = "STAGING";
+
+/// For how long what came of a content is kept where nobody goes on with it.
+const PART_KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
+
+/// How much is read at once of what came before.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// What a new folder's permissions are before the umask.
 const FOLDER_MODE: u32 = 0o777;
@@ -181,6 +188,32 @@ impl Workspace {
         })
     }
 
+    /// The same for a large content, of which some may have come before. Until it is whole it keeps its name: so this can
+    /// be gone on with however it ends.
+    ///
+    /// # Errors
+    /// Where the disk is full or fails.
+    pub(crate) fn stage_large(&self, whole: &Digest, cut: bool) -> io::Result<Staged> {
+        let id = whole.to_string();
+        let part = format!("{id}.part");
+        let file = self.staging.open_or_create_file(part, 0o600)?;
+        let mut staged = match file.try_lock()? {
+            true => Staged {
+                id,
+                file,
+                hasher: Hasher::new(),
+                cutting: None,
+            },
+            // Two files of the same content at once.
+            false => self.stage()?,
+        };
+        if cut {
+            staged = staged.cut();
+        }
+        staged.take_in()?;
+        Ok(staged)
+    }
+
     /// Throws a staged content away.
     pub fn discard(&self, staged: &Staged) {
         for ending in ["part", "new"] {
@@ -255,6 +288,25 @@ impl Staged {
         self
     }
 
+    /// Reads what is there already, and stands at its end.
+    fn take_in(&mut self) -> io::Result<()> {
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match self.file.read(&mut piece)? {
+                0 => return Ok(()),
+                len => self.taken(&piece[..len]),
+            }
+        }
+    }
+
+    /// These bytes are there as well.
+    fn taken(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+        if let Some(Cutting::Going(cutter)) = &mut self.cutting {
+            cutter.update(piece);
+        }
+    }
+
     /// All of it was written.
     pub(crate) fn end(&mut self) {
         self.cutting = self.cutting.take().map(|cutting| match cutting {
@@ -319,10 +371,7 @@ impl Staged {
 impl Write for Staged {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         let len = self.file.write(piece)?;
-        self.hasher.update(&piece[..len]);
-        if let Some(Cutting::Going(cutter)) = &mut self.cutting {
-            cutter.update(&piece[..len]);
-        }
+        self.taken(&piece[..len]);
         Ok(len)
     }
 

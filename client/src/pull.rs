@@ -11,7 +11,7 @@ use crate::state::{Hashed, Print};
 use raspbox_beneath::{Kind, now, random_name};
 use raspbox_core::plan::{Action, Trouble};
 use raspbox_core::tree::{Node, Unknown};
-use raspbox_protocol::commit::Refusal;
+use raspbox_protocol::commit::{PART_MIN_BYTES, Refusal};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Entry, File, RelPath, Version};
 use std::collections::BTreeSet;
@@ -273,13 +273,20 @@ impl Engine {
             lap.problem(action.path(), Trouble::Remote(Unknown::Damaged));
         }
         let wants: Vec<Want> = batch.iter().map(|action| want(action)).collect();
+        let arrivals = batch.iter().map(|action| self.begun(action, lap));
         let mut fetch = Fetch {
             workspace: lap.workspace,
             cuts: self.remote.patches(),
-            arrivals: batch.iter().map(|_| Arrival::Nothing).collect(),
+            arrivals: arrivals.collect(),
             received_bytes: 0,
             progress: &mut *lap.report,
         };
+        for index in 0..batch.len() {
+            match fetch.come(index) {
+                0 => {}
+                bytes => (fetch.progress)(Event::Spared(bytes)),
+            }
+        }
         let result = self.remote.pull(&wants, &mut fetch);
         let Fetch {
             arrivals,
@@ -304,6 +311,8 @@ impl Engine {
                         lap.moving.push(action.path().clone());
                     }
                 },
+                // It is gone on with.
+                Arrival::Partial(staged) if self.keeps_part(&staged) => {}
                 Arrival::Partial(staged) => lap.workspace.discard(&staged),
                 Arrival::Failed(error) => lap.trouble(action.path(), &error),
                 Arrival::Refused(refusal) => lap.refused(action.path(), refusal),
@@ -312,6 +321,33 @@ impl Engine {
         }
         self.place_files(&whole, lap)?;
         Ok(result?)
+    }
+
+    /// A large content, of which some may have come before.
+    fn begun(&self, action: &Pull, lap: &Lap<'_, '_>) -> Arrival {
+        let file = as_file(action);
+        if !self.remote.knows_hashes() || file.size <= PART_MIN_BYTES {
+            return Arrival::Nothing;
+        }
+        match lap
+            .workspace
+            .stage_large(&file.digest, self.remote.patches())
+        {
+            Ok(staged) if staged.len_bytes() <= file.size => Arrival::Partial(staged),
+            Ok(staged) => {
+                lap.workspace.discard(&staged);
+                Arrival::Nothing
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what has come of a content can't be read");
+                Arrival::Nothing
+            }
+        }
+    }
+
+    /// Whether what was cut is worth going on with.
+    fn keeps_part(&self, came: &Staged) -> bool {
+        self.remote.knows_hashes() && came.len_bytes() >= PART_MIN_BYTES
     }
 
     /// Notes that a content came as another one than was stated.
@@ -520,7 +556,22 @@ impl Fetch<'_, '_> {
 }
 
 impl Sink for Fetch<'_, '_> {
-    fn begin(&mut self, index: usize, len_bytes: u64) -> io::Result<()> {
+    fn come(&self, index: usize) -> u64 {
+        match &self.arrivals[index] {
+            Arrival::Partial(staged) => staged.len_bytes(),
+            Arrival::Nothing | Arrival::Whole(_) | Arrival::Failed(_) | Arrival::Refused(_) => 0,
+        }
+    }
+
+    fn begin(&mut self, index: usize, offset: u64, len_bytes: u64) -> io::Result<()> {
+        if let Arrival::Partial(staged) = &self.arrivals[index]
+            && staged.len_bytes() == offset
+        {
+            return Ok(());
+        }
+        if offset > 0 {
+            return Err(self.failed(index, io::ErrorKind::InvalidInput.into()));
+        }
         if let Arrival::Partial(staged) | Arrival::Whole(staged) = &self.arrivals[index] {
             self.workspace.discard(staged);
         }

@@ -3,7 +3,7 @@
 use crate::chunks::CONTENT_MIN_BYTES;
 use crate::engine::{Engine, Lap, SyncError, set};
 use crate::local::{Expected, Workspace};
-use crate::report::{Deed, Event};
+use crate::report::{Deed, Event, sending};
 use crate::scan::Seen;
 use raspbox_core::plan::{Action, Adoption, Aside, Problem, Trouble};
 use raspbox_core::tree::{Folder, Node, Unknown};
@@ -79,10 +79,7 @@ impl Engine {
                 let path = batch[index].path();
                 top.parent_of(path)?.open_file(path.name())
             },
-            &mut |bytes| {
-                *sent_bytes += bytes;
-                report(Event::Sent(bytes));
-            },
+            &mut sending(sent_bytes, report),
         )?;
         let done: Vec<(&Push, Version)> = batch
             .iter()

@@ -1,5 +1,6 @@
 //! What a round tells while it goes, and what it says at its end.
 
+use crate::remote::Progress;
 use crate::scan::Seen;
 use raspbox_core::plan::{Plan, Problem};
 use raspbox_protocol::{RelPath, Version};
@@ -99,5 +100,20 @@ impl Summary {
             // A version more, which is seen in the history; what follows it is counted.
             Deed::Kept => {}
         }
+    }
+}
+
+/// Counts and tells what is sent.
+pub(crate) fn sending<'a>(
+    sent_bytes: &'a mut u64,
+    report: &'a mut Report<'_>,
+) -> impl FnMut(Progress) + 'a {
+    move |progress| match progress {
+        Progress::Sent(bytes) => {
+            *sent_bytes += bytes;
+            report(Event::Sent(bytes));
+        }
+        Progress::Spared(0) => {}
+        Progress::Spared(bytes) => report(Event::Spared(bytes)),
     }
 }

@@ -4,7 +4,7 @@
 
 use raspbox::engine::{Engine, Options, Scope, SyncError};
 use raspbox::local::Workspace;
-use raspbox::remote::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
+use raspbox::remote::{Events, Look, Progress, Remote, RemoteError, RemoteTree, Sink};
 use raspbox::verify::{Cure, Finding, Side};
 use raspbox_beneath::File;
 use raspbox_core::guard::{Allowances, Displaced, Halt};
@@ -92,7 +92,7 @@ impl Remote for Spoilt {
         &mut self,
         ops: &[Op],
         _: &mut dyn FnMut(usize) -> io::Result<File>,
-        _: &mut dyn FnMut(u64),
+        _: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Outcome>, RemoteError> {
         let mut pushed = self.pushed.lock().expect("nobody panicked");
         for op in ops {
@@ -107,7 +107,7 @@ impl Remote for Spoilt {
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
         for index in 0..wants.len() {
             self.fetched.fetch_add(1, Ordering::SeqCst);
-            sink.begin(index, 4)?;
+            sink.begin(index, 0, 4)?;
             sink.data(index, b"evil")?;
             sink.done(index);
         }
@@ -292,7 +292,7 @@ impl Remote for Drive {
         &mut self,
         ops: &[Op],
         _: &mut dyn FnMut(usize) -> io::Result<File>,
-        _: &mut dyn FnMut(u64),
+        _: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Outcome>, RemoteError> {
         let done = ops.iter().map(|op| match op {
             Op::Put { path, file, .. } => {
@@ -476,7 +476,7 @@ impl Remote for Written {
         &mut self,
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
-        _: &mut dyn FnMut(u64),
+        _: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Outcome>, RemoteError> {
         let mut on = self.on();
         let keep = |(n, op): (usize, &Op)| {
@@ -499,7 +499,7 @@ impl Remote for Written {
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
         for (index, want) in wants.iter().enumerate() {
             let content = self.on().files[&want.path];
-            sink.begin(index, content.len() as u64)?;
+            sink.begin(index, 0, content.len() as u64)?;
             sink.data(index, content.as_bytes())?;
             sink.done(index);
         }

@@ -2,7 +2,7 @@
 
 use raspbox::remote::appliance::Appliance;
 use raspbox::remote::connection::{Connection, Endpoint, Tls};
-use raspbox::remote::{Digest256, Look, Remote, RemoteError, RemoteTree, Sink, pairing};
+use raspbox::remote::{Digest256, Look, Progress, Remote, RemoteError, RemoteTree, Sink, pairing};
 use raspbox_beneath::File;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
 use raspbox_protocol::want::Want;
@@ -159,7 +159,7 @@ struct Basket {
 }
 
 impl Sink for Basket {
-    fn begin(&mut self, index: usize, _len_bytes: u64) -> io::Result<()> {
+    fn begin(&mut self, index: usize, _offset: u64, _len_bytes: u64) -> io::Result<()> {
         self.pieces.insert(index, Vec::new());
         Ok(())
     }
@@ -276,7 +276,10 @@ fn a_commit_is_pushed_looked_at_and_pulled() {
     let mut open = |index: usize| holding(if index == 1 { &large } else { b"" });
     let mut sent = 0;
     let outcomes = remote
-        .push(&ops, &mut open, &mut |more| sent += more)
+        .push(&ops, &mut open, &mut |progress| match progress {
+            Progress::Sent(more) => sent += more,
+            Progress::Spared(bytes) => assert_eq!(bytes, 0, "nothing had come before"),
+        })
         .expect("it answers");
     assert!(
         outcomes.iter().all(|o| matches!(o, Outcome::Done(_))),

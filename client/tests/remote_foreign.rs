@@ -6,7 +6,7 @@ use peers::{ALL, Kind, Peer, start, start_with};
 use raspbox::remote::connection::{Connection, Tls};
 use raspbox::remote::foreign::Foreign;
 use raspbox::remote::{
-    Digest256, Look, Remote, RemoteError, RemoteTree, Sink, made_up_digest, pairing,
+    Digest256, Look, Progress, Remote, RemoteError, RemoteTree, Sink, made_up_digest, pairing,
 };
 use raspbox_beneath::File;
 use raspbox_core::tree::Node;
@@ -113,7 +113,7 @@ struct Basket {
 }
 
 impl Sink for Basket {
-    fn begin(&mut self, index: usize, _len_bytes: u64) -> io::Result<()> {
+    fn begin(&mut self, index: usize, _offset: u64, _len_bytes: u64) -> io::Result<()> {
         if self.cannot == Some(index) {
             return Err(io::Error::other("full"));
         }
@@ -352,7 +352,10 @@ fn refusals_say_why_and_leave_nothing_behind() {
             _ => holding(b"x"),
         };
         let mut sent = 0;
-        let outcomes = remote.push(&ops, &mut open, &mut |more| sent += more);
+        let outcomes = remote.push(&ops, &mut open, &mut |progress| match progress {
+            Progress::Sent(more) => sent += more,
+            Progress::Spared(bytes) => panic!("{bytes} bytes had come before"),
+        });
         let outcomes = outcomes.expect("the server answers");
         assert!(matches!(outcomes[0], Outcome::Refused(Refusal::Failed(_))));
         assert!(matches!(outcomes[1], Outcome::Done(_)));

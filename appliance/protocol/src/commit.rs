@@ -18,6 +18,10 @@ use crate::{RelPath, Version};
 /// The most operations in one commit.
 pub const OPS_MAX: usize = 10_000;
 
+/// How much of a content must have come for the appliance to keep it where the commit is cut, so that whoever
+/// sends it again can go on from there ([`CommitFrame::Offset`]). Less is sent again in a few seconds.
+pub const PART_MIN_BYTES: u64 = 16 << 20;
+
 /// The longest text that goes with a refusal, in bytes.
 pub const REASON_MAX_BYTES: usize = 512;
 
@@ -125,6 +129,13 @@ pub enum Op {
 pub enum CommitFrame {
     /// The next operation.
     Op(Op),
+    /// The content of the [`Op::Put`] or [`Op::Keep`] before it follows from this byte on: what is before that came in
+    /// a commit that was cut, and the appliance has kept it (`SITE RBX PART` tells how much). Where it hasn't, or what
+    /// it has is the beginning of something else, that is [`Refusal::BadContent`]: the whole can still be sent.
+    Offset {
+        /// From which byte on.
+        bytes: u64,
+    },
     /// The next piece of the content that follows the operation before it ([`Op::coming`]), 1 to
     /// [`DATA_MAX_BYTES`] bytes.
     Data(Vec<u8>),
@@ -223,6 +234,7 @@ const KEEP: u8 = 9;
 /// The kind of [`CommitFrame::Data`], for writing content without copying it.
 pub const DATA: u8 = 16;
 const END: u8 = 17;
+const OFFSET: u8 = 18;
 
 impl Frame for CommitFrame {
     fn encode(&self, out: &mut Vec<u8>) -> u8 {
@@ -231,6 +243,10 @@ impl Frame for CommitFrame {
             CommitFrame::Data(data) => {
                 out.extend_from_slice(data);
                 DATA
+            }
+            CommitFrame::Offset { bytes } => {
+                put_varint(out, *bytes);
+                OFFSET
             }
             CommitFrame::End { ops } => {
                 put_varint(out, u64::from(*ops));
@@ -247,6 +263,9 @@ impl Frame for CommitFrame {
         let frame = match kind {
             END => CommitFrame::End {
                 ops: bytes.small("number of operations")?,
+            },
+            OFFSET => CommitFrame::Offset {
+                bytes: bytes.number()?,
             },
             kind => CommitFrame::Op(op(kind, &mut bytes)?),
         };

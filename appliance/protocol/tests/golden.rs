@@ -196,6 +196,7 @@ fn commits() {
     );
     check(&CommitFrame::Data(vec![7, 8]), "10020708");
     check(&CommitFrame::End { ops: 300 }, "1102ac02");
+    check(&CommitFrame::Offset { bytes: 300 }, "1202ac02");
 }
 
 #[test]

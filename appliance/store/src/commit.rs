@@ -39,8 +39,8 @@ struct Incoming {
     file: File,
     /// How much is still to come.
     left_bytes: u64,
-    /// Where it goes, or why it goes nowhere.
-    into: Result<Staged, Refusal>,
+    /// Where it goes, once something of it has come, or why it goes nowhere.
+    into: Result<Option<Staged>, Refusal>,
 }
 
 /// Reads a commit, applies it and tells what became of it.
@@ -67,7 +67,12 @@ pub(crate) fn commit(
         current: None,
         applied: false,
     };
-    reading.read(&mut BufReader::with_capacity(READ_BYTES, input))?;
+    if let Err(error) = reading.read(&mut BufReader::with_capacity(READ_BYTES, input)) {
+        if let StoreError::Request(ReadError::Io(_)) = error {
+            reading.keep_part();
+        }
+        return Err(error);
+    }
     reading.make_durable()?;
     let mut writer = store.writer()?;
     if let Some(known) = summary(store, id)? {
@@ -129,6 +134,7 @@ impl Reading<'_> {
                     }
                     self.begin(op)?;
                 }
+                CommitFrame::Offset { bytes } => self.go_on(bytes)?,
                 CommitFrame::Data(piece) => self.take(&piece)?,
                 CommitFrame::End { ops } => {
                     self.finish_current()?;
@@ -148,15 +154,11 @@ impl Reading<'_> {
 
     fn begin(&mut self, op: Op) -> Result<(), StoreError> {
         if let Some((file, left_bytes)) = op.coming() {
-            let into = match self.refuses(&op) {
-                Some(refusal) => Err(refusal),
-                None => self.stage(left_bytes)?,
-            };
             self.current = Some(Incoming {
                 file: *file,
-                op,
                 left_bytes,
-                into,
+                into: self.refuses(&op).map_or(Ok(None), Err),
+                op,
             });
             return Ok(());
         }
@@ -166,17 +168,6 @@ impl Reading<'_> {
         };
         self.changes.push(change);
         Ok(())
-    }
-
-    fn stage(&self, size: u64) -> Result<Result<Staged, Refusal>, StoreError> {
-        let staged = self
-            .store
-            .check_space(size)
-            .and_then(|()| Staged::new(Arc::clone(self.store)));
-        match staged {
-            Ok(staged) => Ok(Ok(staged)),
-            Err(error) => refusal_or_trouble(error).map(Err),
-        }
     }
 
     /// Why an operation is refused before anything is looked at.
@@ -260,30 +251,70 @@ impl Reading<'_> {
         })
     }
 
-    fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
-        let Some(current) = &mut self.current else {
-            return Err(StoreError::BadRequest("content that belongs to no file"));
-        };
-        current.left_bytes = current
-            .left_bytes
-            .checked_sub(piece.len() as u64)
-            .ok_or(StoreError::BadRequest("more content than was stated"))?;
-        if let Ok(staged) = &mut current.into
-            && let Err(error) = staged.write_all(piece)
-        {
-            current.into = Err(refusal_or_trouble(error)?);
+    /// Goes on with what came of a content before.
+    fn go_on(&mut self, bytes: u64) -> Result<(), StoreError> {
+        const WRONG: StoreError = StoreError::BadRequest("a content that can't begin there");
+        let current = self.current.as_mut().ok_or(WRONG)?;
+        match current.op {
+            Op::Put { .. } | Op::Keep { .. } if current.left_bytes == current.file.size => {}
+            _ => return Err(WRONG),
+        }
+        current.left_bytes = current.left_bytes.checked_sub(bytes).ok_or(WRONG)?;
+        if current.into.is_ok() {
+            current.into = match self.store.take_part(&current.file.digest, bytes) {
+                Ok(Some(staged)) => Ok(Some(staged)),
+                Ok(None) => Err(Refusal::BadContent),
+                Err(error) => Err(refusal_or_trouble(error)?),
+            };
         }
         Ok(())
     }
 
-    fn finish_current(&mut self) -> Result<(), StoreError> {
+    fn take(&mut self, piece: &[u8]) -> Result<(), StoreError> {
+        let Some(current) = &mut self.current else {
+            return Err(StoreError::BadRequest("content that belongs to no file"));
+        };
+        let left_bytes = current
+            .left_bytes
+            .checked_sub(piece.len() as u64)
+            .ok_or(StoreError::BadRequest("more content than was stated"))?;
+        if let Err(error) = current.write(self.store, piece) {
+            current.into = Err(refusal_or_trouble(error)?);
+        }
+        current.left_bytes = left_bytes;
+        Ok(())
+    }
+
+    /// Keeps what has come of the content that was cut.
+    fn keep_part(&mut self) {
         let Some(current) = self.current.take() else {
+            return;
+        };
+        let (Ok(Some(came)), Op::Put { .. } | Op::Keep { .. }) = (current.into, current.op) else {
+            return;
+        };
+        if let Err(error) = self.store.keep_part(&current.file.digest, came) {
+            tracing::warn!(%error, "what has come of a content could not be kept");
+        }
+    }
+
+    fn finish_current(&mut self) -> Result<(), StoreError> {
+        let Some(mut current) = self.current.take() else {
             return Ok(());
         };
         let file = current.file;
-        let whole = match (current.into, &current.op) {
+        // Of an empty content nothing has come.
+        if let Err(error) = current.write(self.store, &[]) {
+            current.into = Err(refusal_or_trouble(error)?);
+        }
+        let came = current.into.map(|came| came.expect("written to above"));
+        let whole = match (came, &current.op) {
             (Ok(came), Op::Patch { patch, .. }) => crate::patch::assemble(self.store, patch, came)?,
-            (into, _) => into,
+            (Ok(came), _) => match came.hashed() {
+                Ok(staged) => Ok(staged),
+                Err(error) => Err(refusal_or_trouble(error)?),
+            },
+            (Err(refusal), _) => Err(refusal),
         };
         let staged = match whole {
             Ok(staged) if staged.len_bytes() == file.size && staged.digest() == file.digest => {
@@ -366,6 +397,20 @@ impl Reading<'_> {
             file.sync_all().map_err(trouble)?;
         }
         Ok(())
+    }
+}
+
+impl Incoming {
+    /// Writes what came, if it goes anywhere. With the first of it, room for all that is still to come is looked for.
+    fn write(&mut self, store: &Arc<Inner>, piece: &[u8]) -> io::Result<()> {
+        let Ok(into) = &mut self.into else {
+            return Ok(());
+        };
+        if into.is_none() {
+            store.check_space(self.left_bytes)?;
+            *into = Some(Staged::new(Arc::clone(store))?);
+        }
+        into.as_mut().expect("made above").write_all(piece)
     }
 }
 

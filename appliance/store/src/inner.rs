@@ -280,7 +280,8 @@ impl Inner {
             return Space::of(&self.top);
         };
         let mut used = 0;
-        for folder in [&self.own.staging, &self.own.versions, &self.top] {
+        let own = [&self.own.staging, &self.own.versions, &self.own.parts];
+        for folder in own.into_iter().chain([&self.top]) {
             used += used_bytes(folder)?;
         }
         Ok(Space {
@@ -383,7 +384,7 @@ impl fmt::Debug for Inner {
 }
 
 /// The sizes of all files in a folder and below, our own at the top left out.
-fn used_bytes(folder: &Folder) -> io::Result<u64> {
+pub(crate) fn used_bytes(folder: &Folder) -> io::Result<u64> {
     let mut used = 0;
     for name in folder.names()?.0 {
         used += match folder.look(&name)? {

@@ -24,6 +24,7 @@ mod inner;
 mod journal;
 mod model;
 mod moves;
+mod parts;
 mod patch;
 mod perform;
 mod read;
@@ -384,6 +385,13 @@ impl Store {
         input: &mut dyn Read,
     ) -> Result<CommitSummary, StoreError> {
         commit::commit(&self.0, id, by, may, input)
+    }
+
+    /// How much has come of the content that will have this hash, in a commit that was cut: another may go on from there
+    /// ([`raspbox_protocol::commit::CommitFrame::Offset`]). 0 where nothing is kept of it.
+    pub fn part_bytes(&self, whole: &Digest) -> Result<u64, StoreError> {
+        let bytes = self.0.part_bytes(whole);
+        bytes.map_err(|error| StoreError::io("what was cut", error))
     }
 
     /// What became of a commit; `None` where it isn't known (never came whole, or long ago).

@@ -25,9 +25,11 @@ pub struct Faults {
     pub fat: bool,
     /// Can't read what is at this path when it scans.
     pub unreadable: Option<String>,
-    /// Behaves as on a drive of this size on which there is nothing but users' files, versions and
-    /// what is being staged.
+    /// Behaves as on a drive of this size on which there is nothing but users' files, versions,
+    /// what is being staged and parts.
     pub drive_bytes: Option<u64>,
+    /// Keeps what came of a cut content from so much on.
+    pub part_min_bytes: Option<u64>,
     /// Restores as on a drive on which there is no room for a copy.
     pub no_copies: bool,
     /// The system's clock, in nanoseconds since 1970, for the history.

@@ -81,6 +81,9 @@ impl Inner {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Thinned, StoreError> {
         let now = self.trust(running)?;
+        if let Err(error) = self.drop_parts(usize::MAX, Some(now)) {
+            tracing::warn!(%error, "what was cut stays for now");
+        }
         let mut thinned = Thinned::default();
         let mut after = None;
         while go_on() {
@@ -212,6 +215,12 @@ impl Inner {
         if space.free_bytes >= enough {
             return Ok(());
         }
+        // Nothing that anybody has saved is in them.
+        self.drop_parts(0, None)
+            .map_err(|error| StoreError::io("what was cut", error))?;
+        if self.space()?.free_bytes >= enough {
+            return Ok(());
+        }
         let mut writer = self.writer()?;
         let free = self.space()?.free_bytes;
         if free.saturating_add(kept_bytes(&writer.db)?) < need {
@@ -234,7 +243,15 @@ impl Inner {
         let left = |free: u64| free < self.options.floor_bytes.saturating_add(SMALL_BYTES);
         let free = self.space()?.free_bytes;
         // Most drives are not, and need no look into the journal.
-        Ok(left(free) && left(free.saturating_add(self.snapshot(kept_bytes)?)))
+        if !left(free) {
+            return Ok(false);
+        }
+        let parts = self
+            .parts_bytes()
+            .map_err(|error| StoreError::io("what was cut", error))?;
+        Ok(left(
+            free.saturating_add(self.snapshot(kept_bytes)? + parts),
+        ))
     }
 
     /// Lets go of the oldest until so much is free; of the last good ones where `all` says so.

@@ -2,7 +2,7 @@
 //!
 //! Both are folders in `.raspbox/` on the drive itself, so that a name is given or taken by a
 //! rename. `staging/` holds random names. `versions/` holds each displaced content once, under its
-//! hash: `versions/64/6437b3ac…`.
+//! hash: `versions/64/6437b3ac…`. `parts/` holds what came of contents that were cut ([`crate::parts`]).
 
 use crate::beneath::{Folder, Onto};
 use crate::inner::Inner;
@@ -23,19 +23,29 @@ pub(crate) struct Own {
     pub(crate) folder: Folder,
     pub(crate) staging: Folder,
     pub(crate) versions: Folder,
+    pub(crate) parts: Folder,
     /// Whether a shelf was made that isn't durable yet.
     new_shelf: AtomicBool,
 }
 
-/// A file being written, out of users' sight. Hashed as it is written; removed when dropped.
+/// A file being written, out of users' sight; removed when dropped.
 #[derive(Debug)]
 pub struct Staged {
     store: Arc<Inner>,
     name: String,
     /// `None` once it was taken over: then it isn't removed.
     file: Option<File>,
-    hasher: Hasher,
+    hash: Hash,
     spares_versions: bool,
+}
+
+/// The hash of what is being written.
+#[derive(Debug)]
+enum Hash {
+    /// It is hashed as it is written.
+    Meanwhile(Hasher),
+    /// So many bytes are there, and are hashed when all are ([`Staged::hashed`]): some were there before.
+    Afterwards(u64),
 }
 
 /// A staged content that is whole. Nothing removes it by itself any more, since under its name there
@@ -57,6 +67,7 @@ impl Own {
         Ok(Own {
             staging: make(&folder, "staging")?.0,
             versions: make(&folder, "versions")?.0,
+            parts: make(&folder, "parts")?.0,
             new_shelf: AtomicBool::new(false),
             folder,
         })
@@ -123,9 +134,25 @@ impl Staged {
             store,
             name,
             file: Some(file),
-            hasher: Hasher::new(),
+            hash: Hash::Meanwhile(Hasher::new()),
             spares_versions: false,
         })
+    }
+
+    /// Goes on with a part, which has so many bytes.
+    pub(crate) fn of_part(store: Arc<Inner>, part: &str, bytes: u64) -> io::Result<Staged> {
+        let (own, name) = (&store.own, random_name());
+        own.parts.rename(part, &own.staging, &name, Onto::Nothing)?;
+        // Removed from now on where anything goes wrong.
+        let mut staged = Staged {
+            file: Some(own.staging.open_or_create(&name)?),
+            store,
+            name,
+            hash: Hash::Afterwards(bytes),
+            spares_versions: false,
+        };
+        staged.file().seek(SeekFrom::Start(bytes))?;
+        Ok(staged)
     }
 
     /// The same, but no version is let go for it.
@@ -137,13 +164,26 @@ impl Staged {
     /// How many bytes were written.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
-        self.hasher.len_bytes()
+        match &self.hash {
+            Hash::Meanwhile(hasher) => hasher.len_bytes(),
+            Hash::Afterwards(bytes) => *bytes,
+        }
     }
 
     /// The hash of what was written.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.hasher.digest()
+        self.hasher().digest()
+    }
+
+    /// The same, read from its beginning where it wasn't hashed as it was written: then all of it must be there.
+    pub(crate) fn hashed(mut self) -> io::Result<Staged> {
+        if let Hash::Afterwards(_) = self.hash {
+            let mut hasher = Hasher::new();
+            hash_rest(self.rewound()?, &mut hasher)?;
+            self.hash = Hash::Meanwhile(hasher);
+        }
+        Ok(self)
     }
 
     /// Appends the first `keep_bytes` of a file; fewer where it is shorter. Returns how many.
@@ -162,27 +202,35 @@ impl Staged {
         Ok(keep_bytes - left)
     }
 
-    /// Hashes what was written, to go on with what follows it elsewhere.
+    /// What hashed it, to go on with what follows it elsewhere.
     pub(crate) fn hasher(&self) -> Hasher {
-        self.hasher.clone()
+        match &self.hash {
+            Hash::Meanwhile(hasher) => hasher.clone(),
+            Hash::Afterwards(_) => unreachable!("a part is hashed before anybody asks"),
+        }
+    }
+
+    fn file(&mut self) -> &mut File {
+        self.file.as_mut().expect("it is taken with all the rest")
     }
 
     /// What was written, to be read from its beginning.
     pub(crate) fn rewound(&mut self) -> io::Result<&mut File> {
-        let file = self.file.as_mut().expect("it is taken by `finish` only");
-        file.seek(SeekFrom::Start(0))?;
-        Ok(file)
+        self.file().seek(SeekFrom::Start(0))?;
+        Ok(self.file())
     }
 
     /// Ends the writing; the file is left open for whoever makes it durable.
-    pub(crate) fn finish(mut self) -> (Ready, File) {
+    pub(crate) fn finish(self) -> (Ready, File) {
+        let (digest, size) = (self.digest(), self.len_bytes());
+        let (name, file) = self.leave();
+        (Ready { name, digest, size }, file)
+    }
+
+    /// Leaves the file to somebody else, under its name.
+    pub(crate) fn leave(mut self) -> (String, File) {
         let file = self.file.take().expect("it is taken here only");
-        let ready = Ready {
-            name: std::mem::take(&mut self.name),
-            digest: self.hasher.digest(),
-            size: self.hasher.len_bytes(),
-        };
-        (ready, file)
+        (std::mem::take(&mut self.name), file)
     }
 
     /// The store that it is for.
@@ -205,9 +253,11 @@ impl Write for Staged {
                 self.store.check_space(more)?;
             }
         }
-        let file = self.file.as_mut().expect("it is taken by `finish` only");
-        let count = file.write(piece)?;
-        self.hasher.update(&piece[..count]);
+        let count = self.file().write(piece)?;
+        match &mut self.hash {
+            Hash::Meanwhile(hasher) => hasher.update(&piece[..count]),
+            Hash::Afterwards(bytes) => *bytes += count as u64,
+        }
         Ok(count)
     }
 

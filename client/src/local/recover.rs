@@ -1,10 +1,10 @@
 //! Putting right what a crash left in the staging folder.
 
-use super::Workspace;
+use super::{PART_KEPT_FOR, Workspace};
 use crate::scan::read_file;
 use crate::state::State;
-use raspbox_beneath::Kind;
-use raspbox_protocol::RelPath;
+use raspbox_beneath::{Kind, now};
+use raspbox_protocol::{Digest, RelPath};
 use std::ffi::OsStr;
 
 impl Workspace {
@@ -16,13 +16,25 @@ impl Workspace {
         let mut kept = Vec::new();
         for name in self.staging.names()? {
             let Some(name) = name.to_str() else { continue };
-            if name.ends_with(".part") {
-                self.staging.remove_file(name)?;
+            if let Some(id) = name.strip_suffix(".part") {
+                if !self.is_kept_part(id, name)? {
+                    self.staging.remove_file(name)?;
+                }
             } else if let Some(copy) = self.recover_one(state, name)? {
                 kept.push(copy);
             }
         }
         Ok(kept)
+    }
+
+    /// Whether it is the beginning of a content that somebody may still go on with.
+    fn is_kept_part(&self, id: &str, name: &str) -> std::io::Result<bool> {
+        let Some(stat) = self.staging.stat(name)? else {
+            return Ok(false);
+        };
+        let kept_for = i64::try_from(PART_KEPT_FOR.as_nanos()).expect("a week");
+        let age_ns = now().0.saturating_sub(stat.mtime.0);
+        Ok(id.parse::<Digest>().is_ok() && stat.kind == Kind::File && age_ns <= kept_for)
     }
 
     fn recover_one(&self, state: &State, name: &str) -> anyhow::Result<Option<RelPath>> {

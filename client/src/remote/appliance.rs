@@ -7,10 +7,10 @@
 use super::connection::{Connection, Reply};
 use super::control::{Control, Data};
 use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed, HISTORY_MAX};
-use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
+use super::{Events, Look, Progress, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_beneath::File;
 use raspbox_core::guard::Displaced;
-use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, Refusal};
+use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, PART_MIN_BYTES, Refusal};
 use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
 use raspbox_protocol::history::Past;
@@ -88,7 +88,7 @@ impl<C: Control> ApplianceOver<C> {
         &mut self,
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Outcome>, RemoteError> {
         let id = request_id();
         let mut draft = Draft::new(ops.len());
@@ -103,7 +103,12 @@ impl<C: Control> ApplianceOver<C> {
             let done = match known {
                 Ok(Some(outcomes)) => Ok(outcomes),
                 Ok(None) => self.connection().and_then(|connection| {
-                    send_commit(connection, id, ops, &mut draft, open, progress)
+                    ask_parts(connection, ops, &mut draft)?;
+                    if tries == 0 {
+                        progress(Progress::Spared(draft.come_bytes()));
+                    }
+                    let mut sent = |bytes| progress(Progress::Sent(bytes));
+                    send_commit(connection, id, ops, &mut draft, open, &mut sent)
                 }),
                 Err(error) => Err(error),
             };
@@ -166,7 +171,7 @@ impl<C: Control> Remote for ApplianceOver<C> {
         &mut self,
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Outcome>, RemoteError> {
         let mut outcomes = Vec::with_capacity(ops.len());
         for (chunk, first) in ops.chunks(OPS_MAX).zip((0..).step_by(OPS_MAX)) {
@@ -176,12 +181,12 @@ impl<C: Control> Remote for ApplianceOver<C> {
         Ok(outcomes)
     }
 
-    /// After a lost connection it asks once more for what isn't settled; [`Sink::begin`] is then
-    /// called again for the one that was cut.
+    /// After a lost connection it asks once more for what isn't settled, and of the one that was cut for the rest;
+    /// [`Sink::begin`] is called again for that.
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
         let indexes: Vec<usize> = (0..wants.len()).collect();
         for chunk in indexes.chunks(WANTS_MAX) {
-            let mut open: VecDeque<usize> = chunk.iter().copied().collect();
+            let mut open: VecDeque<(usize, u64)> = chunk.iter().map(|&index| (index, 0)).collect();
             self.twice(|connection| fetch(connection, wants, &mut open, sink))?;
         }
         Ok(())
@@ -457,7 +462,7 @@ fn send_commit<C: Control>(
         Err(reply) => return refused_whole(connection, &reply, draft.sent()),
     };
     let reply = match streams::write_commit(&mut stream, ops, draft, open, progress) {
-        Ok(()) => stream.finish_upload_within(work(ops))?,
+        Ok(()) => stream.finish_upload_within(work(ops, draft))?,
         Err(error) => stream.why_broken(&error)?,
     };
     if !reply.is_done() {
@@ -467,10 +472,58 @@ fn send_commit<C: Control>(
         .ok_or_else(|| connection.nonsense("it took the changes and doesn't know of them"))
 }
 
-/// How long the appliance may take for what it copies by itself, on a slow stick.
-fn work(ops: &[Op]) -> Duration {
-    let copied = ops.iter().map(Op::copied_bytes);
-    Duration::from_secs(copied.sum::<u64>() / COPIED_BYTES_PER_SECOND)
+/// How long the appliance may take for what it copies by itself, or reads again to hash it, on a slow stick.
+fn work(ops: &[Op], draft: &Draft) -> Duration {
+    let resumed = if draft.come_bytes() == 0 {
+        0
+    } else {
+        whole_bytes(ops)
+    };
+    let copied: u64 = ops.iter().map(Op::copied_bytes).sum();
+    Duration::from_secs((copied + resumed) / COPIED_BYTES_PER_SECOND)
+}
+
+fn whole_bytes(ops: &[Op]) -> u64 {
+    ops.iter().filter_map(whole).map(|file| file.size).sum()
+}
+
+/// The content that is sent as a whole for an operation.
+fn whole(op: &Op) -> Option<&raspbox_protocol::File> {
+    match op {
+        Op::Put { file, .. } | Op::Keep { file, .. } => Some(file),
+        Op::Patch { .. }
+        | Op::Restore { .. }
+        | Op::Symlink { .. }
+        | Op::MakeFolder { .. }
+        | Op::Delete { .. }
+        | Op::Move { .. }
+        | Op::SetMeta { .. } => None,
+    }
+}
+
+/// Asks how much of each large content came before, in a commit that was cut.
+fn ask_parts<C: Control>(
+    connection: &mut C,
+    ops: &[Op],
+    draft: &mut Draft,
+) -> Result<(), RemoteError> {
+    for (index, op) in ops.iter().enumerate() {
+        let Some(file) = whole(op).filter(|file| file.size > PART_MIN_BYTES) else {
+            continue;
+        };
+        let reply = connection.command(&format!("SITE {SITE} PART {}", file.digest))?;
+        // One that is older keeps none.
+        let bytes = match reply.code {
+            501 => 0,
+            _ if !reply.is_done() => return Err(connection.trouble(&reply)),
+            _ => reply.text.parse().map_err(|_| {
+                let odd = super::peer::one_line(&reply.text);
+                connection.nonsense(format!("how much came of a file isn't understood: {odd}"))
+            })?,
+        };
+        draft.go_on_from(index, if bytes <= file.size { bytes } else { 0 });
+    }
+    Ok(())
 }
 
 /// A commit that wasn't taken at all: where it is about its content, each operation is refused.
@@ -530,14 +583,20 @@ fn outcomes<C: Control>(
 fn fetch<C: Control>(
     connection: &mut C,
     wants: &[Want],
-    open: &mut VecDeque<usize>,
+    open: &mut VecDeque<(usize, u64)>,
     sink: &mut dyn Sink,
 ) -> Result<(), RemoteError> {
     if open.is_empty() {
         return Ok(());
     }
     let special = Special::Want(request_id());
-    let list = open.iter().map(|&index| &wants[index]);
+    for (index, offset) in open.iter_mut() {
+        *offset = sink.come(*index);
+    }
+    let list = open.iter().map(|&(index, offset)| Want {
+        offset,
+        ..wants[index].clone()
+    });
     store(connection, &special, |stream| {
         streams::write_wants(stream, list)
     })?;

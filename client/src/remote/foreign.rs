@@ -19,7 +19,7 @@ pub use super::foreign_features::Features;
 use super::foreign_session::{FOLDER_VERSION, Session, Stamp, Stand};
 pub use super::foreign_url::{UrlError, parse_url};
 use super::listing::{Item, Kind};
-use super::{Events, Look, Remote, RemoteError, RemoteTree, Sink, made_up_digest};
+use super::{Events, Look, Progress, Remote, RemoteError, RemoteTree, Sink, made_up_digest};
 use super::{foreign_push, foreign_temporary};
 use raspbox_beneath::File;
 use raspbox_core::guard::Displaced;
@@ -170,9 +170,11 @@ impl Remote for Foreign {
         &mut self,
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Outcome>, RemoteError> {
-        foreign_push::push(self, ops, open, progress)
+        foreign_push::push(self, ops, open, &mut |bytes| {
+            progress(Progress::Sent(bytes));
+        })
     }
 
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
@@ -419,7 +421,7 @@ fn fetch(
         }
     };
     let len_bytes = before.size - want.offset;
-    let mut taken = sink.begin(index, len_bytes).is_ok();
+    let mut taken = sink.begin(index, want.offset, len_bytes).is_ok();
     let mut left = len_bytes;
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -75,7 +75,7 @@ pub trait Remote: Send {
         &mut self,
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Outcome>, RemoteError>;
 
     /// Fetches contents into the sink, in order.
@@ -139,13 +139,27 @@ pub struct Look {
     pub cursor: Cursor,
 }
 
+/// What is told of contents while they are sent, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// So many more were sent.
+    Sent(u64),
+    /// So many need not be: they came in a commit that was cut.
+    Spared(u64),
+}
+
 /// Takes contents as they come.
 pub trait Sink {
-    /// The content of the n-th want begins, `len_bytes` from the want's offset on.
+    /// How much of the n-th content has come before, in bytes: it may be asked for from there.
+    fn come(&self, _index: usize) -> u64 {
+        0
+    }
+
+    /// The content of the n-th want begins: `len_bytes`, from an offset on that is 0 or what [`Sink::come`] said.
     ///
     /// # Errors
     /// Where it can't be taken; the transfer goes on without it, and [`Sink::done`] isn't called.
-    fn begin(&mut self, index: usize, len_bytes: u64) -> io::Result<()>;
+    fn begin(&mut self, index: usize, offset: u64, len_bytes: u64) -> io::Result<()>;
 
     /// The next piece.
     ///

@@ -12,6 +12,7 @@ use raspbox_protocol::patch::Piece;
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, FrameReader, FrameWriter, ReadError, WireError};
 use raspbox_protocol::{Cursor, Entry, RelPath, Version};
+use std::collections::VecDeque;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
 /// The most entries that are taken from one feed. Some 100 bytes each: what a workstation can hold,
@@ -37,6 +38,8 @@ pub(super) struct Draft {
     refused: Vec<Option<Refusal>>,
     /// For each operation: why its content was filled up with zeros, if it was.
     filled: Vec<Option<String>>,
+    /// For each operation: from which byte on its content is sent, since what is before it has come already.
+    offsets: Vec<u64>,
     /// Whether the end of the commit was written once: from then on the same operations must be
     /// sent again, or the id would stand for two commits.
     fixed: bool,
@@ -47,8 +50,19 @@ impl Draft {
         Draft {
             refused: vec![None; ops],
             filled: vec![None; ops],
+            offsets: vec![0; ops],
             fixed: false,
         }
+    }
+
+    /// Has the content of the n-th operation sent from this byte on.
+    pub(super) fn go_on_from(&mut self, index: usize, bytes: u64) {
+        self.offsets[index] = bytes;
+    }
+
+    /// How many bytes of contents needn't be sent again.
+    pub(super) fn come_bytes(&self) -> u64 {
+        self.offsets.iter().sum()
     }
 
     /// How many operations are sent.
@@ -95,7 +109,8 @@ pub(super) fn write_commit(
         if draft.refused[index].is_some() {
             continue;
         }
-        let parts = parts(op);
+        let offset = draft.offsets[index];
+        let parts = parts(op, offset);
         let mut file = match (!parts.is_empty()).then(|| open(index)) {
             Some(Err(error)) if !draft.fixed => {
                 draft.refused[index] = Some(Refusal::Failed(error.to_string()));
@@ -109,6 +124,9 @@ pub(super) fn write_commit(
             None => None,
         };
         frames.write(&CommitFrame::Op(op.clone()))?;
+        if offset > 0 {
+            frames.write(&CommitFrame::Offset { bytes: offset })?;
+        }
         count += 1;
         for part in parts {
             let mut filled = None;
@@ -134,12 +152,12 @@ struct Part {
     len_bytes: u64,
 }
 
-/// Which parts of an operation's content travel.
-fn parts(op: &Op) -> Vec<Part> {
+/// Which parts of an operation's content travel, where that of a whole one begins at this byte.
+fn parts(op: &Op, offset: u64) -> Vec<Part> {
     match op {
         Op::Put { file, .. } | Op::Keep { file, .. } => vec![Part {
-            offset: 0,
-            len_bytes: file.size,
+            offset,
+            len_bytes: file.size.saturating_sub(offset),
         }],
         Op::Patch { patch, .. } => {
             let mut at = 0;
@@ -304,30 +322,30 @@ pub(super) fn next_mark(
 }
 
 /// Writes a list of wants.
-pub(super) fn write_wants<'a>(
+pub(super) fn write_wants(
     to: &mut impl Write,
-    wants: impl Iterator<Item = &'a Want>,
+    wants: impl Iterator<Item = Want>,
 ) -> io::Result<()> {
     let mut frames = FrameWriter::new(BufWriter::new(to));
     for want in wants {
-        frames.write(&WantFrame::Want(want.clone()))?;
+        frames.write(&WantFrame::Want(want))?;
     }
     frames.write(&WantFrame::End)?;
     frames.flush()
 }
 
-/// Reads the contents of the wants with these indexes into the sink; takes from `open` what is
+/// Reads the contents of the wants with these indexes, each from its offset on, into the sink; takes from `open` what is
 /// settled. A sink that fails for one gets nothing more of it.
 pub(super) fn read_contents(
     from: impl Read,
-    open: &mut std::collections::VecDeque<usize>,
+    open: &mut VecDeque<(usize, u64)>,
     sink: &mut dyn Sink,
 ) -> Result<(), ReadError> {
     let mut frames = FrameReader::new(from);
-    while let Some(&index) = open.front() {
+    while let Some(&(index, offset)) = open.front() {
         match frames.read()? {
             ContentFrame::Begin { len_bytes } => {
-                let mut taken = sink.begin(index, len_bytes).is_ok();
+                let mut taken = sink.begin(index, offset, len_bytes).is_ok();
                 let refusal = read_content(&mut frames, len_bytes, &mut |piece| {
                     taken = taken && sink.data(index, piece).is_ok();
                 })?;

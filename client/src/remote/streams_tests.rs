@@ -43,6 +43,7 @@ fn parsed(bytes: &[u8]) -> (Vec<(Op, Vec<u8>)>, u32) {
     loop {
         match frames.read().expect("a frame") {
             CommitFrame::Op(op) => ops.push((op, Vec::new())),
+            CommitFrame::Offset { bytes } => panic!("nothing has come, not {bytes} bytes"),
             CommitFrame::Data(piece) => ops.last_mut().expect("an op").1.extend(piece),
             CommitFrame::End { ops: count } => return (ops, count),
         }
@@ -271,8 +272,12 @@ struct Basket {
 }
 
 impl Sink for Basket {
-    fn begin(&mut self, index: usize, len_bytes: u64) -> io::Result<()> {
-        self.log.push(format!("begin {index} {len_bytes}"));
+    fn begin(&mut self, index: usize, offset: u64, len_bytes: u64) -> io::Result<()> {
+        let from = match offset {
+            0 => String::new(),
+            offset => format!(" from {offset}"),
+        };
+        self.log.push(format!("begin {index} {len_bytes}{from}"));
         if self.cannot == Some(index) {
             return Err(io::Error::other("full"));
         }
@@ -291,6 +296,29 @@ impl Sink for Basket {
     fn refused(&mut self, index: usize, refusal: Refusal) {
         self.log.push(format!("refused {index} {refusal:?}"));
     }
+}
+
+#[test]
+fn of_what_was_cut_only_the_rest_is_sent() {
+    let ops = [put("a", b"12345"), put("b", b"123")];
+    let mut draft = Draft::new(ops.len());
+    draft.go_on_from(0, 3);
+    draft.go_on_from(1, 3);
+    assert_eq!(draft.come_bytes(), 6);
+    let (mut bytes, mut sent) = (Vec::new(), 0);
+    let mut open = |index: usize| holding([&b"12345"[..], b"123"][index]);
+    let mut progress = |more| sent += more;
+    write_commit(&mut bytes, &ops, &mut draft, &mut open, &mut progress).expect("sent");
+    let [a, b] = ops;
+    let frames = [
+        CommitFrame::Op(a),
+        CommitFrame::Offset { bytes: 3 },
+        CommitFrame::Data(b"45".into()),
+        CommitFrame::Op(b),
+        CommitFrame::Offset { bytes: 3 },
+        CommitFrame::End { ops: 2 },
+    ];
+    assert_eq!((bytes, sent), (to_bytes(&frames), 2));
 }
 
 #[test]
@@ -314,7 +342,7 @@ fn contents_go_where_they_belong() {
         cannot: Some(4),
         ..Basket::default()
     };
-    let mut open: VecDeque<usize> = [0, 2, 4, 5].into();
+    let mut open: VecDeque<(usize, u64)> = [(0, 0), (2, 0), (4, 7), (5, 0)].into();
     read_contents(&to_bytes(&frames)[..], &mut open, &mut sink).expect("contents");
     assert!(open.is_empty());
     let expected = [
@@ -323,7 +351,7 @@ fn contents_go_where_they_belong() {
         "data 0 2",
         "done 0",
         "refused 2 Changed",
-        "begin 4 1",
+        "begin 4 1 from 7",
         "begin 5 2",
         "refused 5 NotNow",
     ];
@@ -335,7 +363,7 @@ fn contents_that_lie_are_cut_off() {
     let data = |len| ContentFrame::Data(vec![1; len]);
     let begin = |len_bytes| ContentFrame::Begin { len_bytes };
     let check = |frames: &[ContentFrame], left: usize| {
-        let mut open: VecDeque<usize> = [0, 1].into();
+        let mut open: VecDeque<(usize, u64)> = [(0, 0), (1, 0)].into();
         let mut sink = Basket::default();
         let read = read_contents(&to_bytes(frames)[..], &mut open, &mut sink);
         assert!(read.is_err(), "{frames:?}");
@@ -358,6 +386,6 @@ fn wants_are_written_as_a_list() {
         offset: 0,
     };
     let mut bytes = Vec::new();
-    write_wants(&mut bytes, [&want].into_iter()).expect("written");
+    write_wants(&mut bytes, [want.clone()].into_iter()).expect("written");
     assert_eq!(bytes, to_bytes(&[WantFrame::Want(want), WantFrame::End]));
 }

@@ -9,7 +9,7 @@ mod power;
 
 use raspbox::engine::{Engine, Options, Scope};
 use raspbox::local::Workspace;
-use raspbox::remote::{Events, Look, Remote, RemoteError, RemoteTree, Sink};
+use raspbox::remote::{Events, Look, Progress, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_beneath::File;
 use raspbox_beneath::sim::{Computer, Disk, Entered, Node, Traits, Unsynced, enter};
 use raspbox_core::guard::Displaced;
@@ -210,7 +210,7 @@ impl Remote for Shelf {
         &mut self,
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
-        _: &mut dyn FnMut(u64),
+        _: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Outcome>, RemoteError> {
         let done = ops.iter().enumerate().map(|(index, op)| {
             match self.open().carry_out(op, &mut || open(index)) {
@@ -224,7 +224,7 @@ impl Remote for Shelf {
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
         for (index, want) in wants.iter().enumerate() {
             let bytes = self.open().entries[&want.path].1.clone();
-            sink.begin(index, bytes.len() as u64)?;
+            sink.begin(index, 0, bytes.len() as u64)?;
             for piece in bytes.chunks(4096) {
                 sink.data(index, piece)?;
             }

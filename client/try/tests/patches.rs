@@ -1,11 +1,14 @@
-//! Large files that change a little, with real processes.
+//! Large files, with real processes: those that change a little, and those that are cut on their way.
 
 mod common;
 
 use common::{home, names, noise, put, rot_there, set_time, synced, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use raspbox_try::bed::Workstation;
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// Large enough to be cut, and for what stays the same to be most of it.
@@ -99,4 +102,120 @@ fn a_patch_that_is_cut_leaves_the_old_content_and_goes_again() {
     assert!(round.count("sent_bytes") < TRAVELS_MAX_BYTES);
     assert!(fs::read(&there).expect("read") == second);
     home.settle(&[&laptop]);
+}
+
+/// What is cut has to be longer than [`raspbox_protocol::commit::PART_MIN_BYTES`].
+const CUT_BYTES: usize = 192 << 20;
+
+/// Enough of it to be worth keeping.
+const COME_BYTES: u64 = 24 << 20;
+
+/// How long the longest file in a folder is by now.
+fn longest(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let lens = entries.filter_map(|entry| Some(entry.metadata().ok()?.len()));
+    lens.max().unwrap_or(0)
+}
+
+#[test]
+fn a_computer_that_goes_away_goes_on_sending_where_it_was() {
+    let (home, [laptop, desktop]) = home(["laptop", "desktop"]);
+    let content = noise(1, CUT_BYTES);
+    put(&laptop.folder, "film.mkv", &content);
+    let (staging, parts) = (home.own("staging"), home.own("parts"));
+    let mut child = laptop.command(&["sync"]).stdout(Stdio::null()).spawn();
+    let child = child.as_mut().expect("started");
+    wait("enough to have come", || longest(&staging) >= COME_BYTES);
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    wait("it to be kept", || longest(&parts) >= COME_BYTES);
+    assert!(names(&home.drive()).iter().all(|name| name != "film.mkv"));
+    let come = longest(&parts);
+    assert_eq!(sent(&laptop), CUT_BYTES as u64 - come);
+    assert!(fs::read(home.drive().join("film.mkv")).expect("read") == content);
+    assert!(names(&parts).is_empty());
+    home.settle(&[&laptop, &desktop]);
+}
+
+#[test]
+fn an_appliance_that_goes_away_goes_on_receiving_where_it_was() {
+    let (mut home, [laptop]) = home(["laptop"]);
+    put(&laptop.folder, "film.mkv", noise(1, CUT_BYTES));
+    let (staging, parts) = (home.own("staging"), home.own("parts"));
+    let mut child = laptop.command(&["sync"]).stdout(Stdio::null()).spawn();
+    let child = child.as_mut().expect("started");
+    wait("enough to have come", || longest(&staging) >= COME_BYTES);
+    // In the middle of it, and for longer than the appliance waits.
+    let pid = Pid::from_raw(child.id().try_into().expect("a pid"));
+    kill(pid, Signal::SIGSTOP).expect("stopped");
+    home.appliance.stop().expect("stopped");
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    let come = longest(&parts);
+    assert!(come >= COME_BYTES, "{come}");
+    home.appliance.restart().expect("started");
+    assert_eq!(sent(&laptop), CUT_BYTES as u64 - come);
+    home.settle(&[&laptop]);
+}
+
+#[test]
+fn what_is_fetched_is_gone_on_with_whoever_goes_away() {
+    let (mut home, [laptop, desktop]) = home(["laptop", "desktop"]);
+    let content = noise(1, CUT_BYTES);
+    put(&laptop.folder, "film.mkv", &content);
+    sent(&laptop);
+    let staging = desktop.folder.join(".raspbox/staging");
+    let begin = || desktop.command(&["sync"]).stdout(Stdio::null()).spawn();
+    let mut child = begin().expect("started");
+    wait("enough to have come", || longest(&staging) >= COME_BYTES);
+    home.appliance.kill().expect("killed");
+    child.wait().expect("gone");
+    let first = longest(&staging);
+    assert!(first >= COME_BYTES, "{first}");
+    home.appliance.restart().expect("started");
+    let mut child = begin().expect("started");
+    wait("more to have come", || longest(&staging) > first);
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    let second = longest(&staging);
+    let round = synced(&desktop);
+    assert_eq!(round.count("received_bytes"), CUT_BYTES as u64 - second);
+    assert!(fs::read(desktop.folder.join("film.mkv")).expect("read") == content);
+    assert!(names(&staging).is_empty());
+    home.settle(&[&laptop, &desktop]);
+}
+
+#[test]
+fn what_somebody_did_to_it_in_between_is_noticed_and_all_comes_again() {
+    let (mut home, [laptop, desktop]) = home(["laptop", "desktop"]);
+    let content = noise(1, CUT_BYTES);
+    put(&laptop.folder, "film.mkv", &content);
+    let (staging, parts) = (home.own("staging"), home.own("parts"));
+    let spoil = |folder: &Path| {
+        let name = names(folder).pop().expect("a part");
+        let file = fs::File::options().write(true).open(folder.join(name));
+        let mut file = file.expect("opened");
+        file.write_all(b"spoilt").expect("written");
+    };
+    let mut child = laptop.command(&["sync"]).stdout(Stdio::null()).spawn();
+    let child = child.as_mut().expect("started");
+    wait("enough to have come", || longest(&staging) >= COME_BYTES);
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+    wait("it to be kept", || longest(&parts) >= COME_BYTES);
+    spoil(&parts);
+    assert!(sent(&laptop) > CUT_BYTES as u64, "some of it in vain");
+    assert!(fs::read(home.drive().join("film.mkv")).expect("read") == content);
+
+    let staging = desktop.folder.join(".raspbox/staging");
+    let mut child = desktop.command(&["sync"]).stdout(Stdio::null()).spawn();
+    let child = child.as_mut().expect("started");
+    wait("enough to have come", || longest(&staging) >= COME_BYTES);
+    home.appliance.kill().expect("killed");
+    child.wait().expect("gone");
+    spoil(&staging);
+    home.appliance.restart().expect("started");
+    assert!(synced(&desktop).count("received_bytes") > CUT_BYTES as u64);
+    assert!(fs::read(desktop.folder.join("film.mkv")).expect("read") == content);
+    home.settle(&[&laptop, &desktop]);
 }

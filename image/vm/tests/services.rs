@@ -68,7 +68,9 @@ fn it_has_no_rights() -> anyhow::Result<()> {
     let memory = (192 << 20).to_string();
     assert_eq!(
         limits,
-        [&memory, "256", "Max", "open", "files", "1024", "1024", "files"]
+        [
+            &memory, "256", "Max", "open", "files", "1024", "1024", "files"
+        ]
     );
     appliance.nothing_has_failed()
 }

@@ -30,6 +30,8 @@ enum Change {
     Restore(&'static str, &'static str),
     /// Somebody brings a content that once stood there.
     Keep(&'static str, &'static str),
+    /// A commit of a new file is cut in its middle, and the next one goes on from there.
+    Resume(&'static str, &'static str),
 }
 
 /// A disk at [`AT`], on a computer that is entered for as long as the first is there.
@@ -135,6 +137,27 @@ impl Change {
                 let data = CommitFrame::Data(content.as_bytes().to_vec());
                 commit(store, content, &[CommitFrame::Op(op), data])?;
             }
+            Change::Resume(at, content) => {
+                let op = CommitFrame::Op(Op::Put {
+                    path: path(at),
+                    expect: Expect::Absent,
+                    file: file(content),
+                });
+                let (begin, rest) = content.as_bytes().split_at(content.len() / 2);
+                let data = |piece: &[u8]| CommitFrame::Data(piece.to_vec());
+                let frames = to_bytes(&[op.clone(), data(begin)]);
+                let cut = store.commit(RequestId([1; 16]), &by, &|_| true, &mut &frames[..]);
+                assert!(cut.is_err(), "nothing is applied");
+                let bytes = store.part_bytes(&Digest::of(content.as_bytes()))?;
+                if bytes != begin.len() as u64 {
+                    return Err(StoreError::NotNow("it wasn't kept".into()));
+                }
+                commit(
+                    store,
+                    content,
+                    &[op, CommitFrame::Offset { bytes }, data(rest)],
+                )?;
+            }
         }
         Ok(())
     }
@@ -142,9 +165,9 @@ impl Change {
     /// What becomes of the files, and the content that is displaced.
     fn on(&self, files: &mut Files) -> Option<String> {
         match self {
-            Change::Put(at, content) | Change::Restore(at, content) => {
-                files.insert((*at).into(), (*content).into())
-            }
+            Change::Put(at, content)
+            | Change::Restore(at, content)
+            | Change::Resume(at, content) => files.insert((*at).into(), (*content).into()),
             Change::Delete(at) => files.remove(*at),
             Change::Keep(_, content) => Some((*content).into()),
             Change::Move(from, to) => {

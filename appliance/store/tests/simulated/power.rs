@@ -11,7 +11,7 @@ use raspbox_store::{By, Faults};
 use std::io::Write;
 use std::path::Path;
 
-const CHANGES: [Change; 10] = [
+const CHANGES: [Change; 11] = [
     Change::Put("a", "one"),
     Change::Put("a", "two"),
     Change::Put("b", "three"),
@@ -22,6 +22,7 @@ const CHANGES: [Change; 10] = [
     Change::Restore("c", "one"),
     Change::Keep("b", "four"),
     Change::Keep("d", "five"),
+    Change::Resume("e", "sixth"),
 ];
 
 /// Makes the changes until one fails. Returns how many were acknowledged.
@@ -37,6 +38,10 @@ fn check(traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
 }
 
 fn check_with(faults: &Faults, traits: Traits, unsynced: impl Fn(u64) -> Unsynced) {
+    let faults = &Faults {
+        part_min_bytes: Some(1),
+        ..faults.clone()
+    };
     let _entered = enter(&Computer::new(NOON, 1));
     let whole = Disk::new(traits);
     whole.mount(Path::new(AT));
