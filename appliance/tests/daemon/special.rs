@@ -384,6 +384,19 @@ fn a_stream_of_events_that_nobody_reads_holds_up_nobody() {
 }
 
 #[test]
+fn who_may_write_is_told_how_much_of_a_cut_content_has_come() {
+    let daemon = Daemon::start();
+    daemon.add_user("reader", "elr");
+    let digest = Digest::of(b"one");
+    let ask = format!("SITE RBX PART {digest}");
+    assert_eq!(daemon.client().command(&ask).expect(200).text, "200 0\r\n");
+    daemon
+        .client_as("reader", "secret")
+        .command(&ask)
+        .expect(550);
+}
+
+#[test]
 fn who_asks_what_is_kept_is_told_and_may_bring_it() {
     let daemon = Daemon::start();
     daemon.add_user("reader", "elr");

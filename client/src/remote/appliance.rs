@@ -512,9 +512,9 @@ fn ask_parts<C: Control>(
             continue;
         };
         let reply = connection.command(&format!("SITE {SITE} PART {}", file.digest))?;
-        // One that is older keeps none.
+        // Who may not write is told at each operation, and one that is older keeps nothing.
         let bytes = match reply.code {
-            501 => 0,
+            501 | 550 => 0,
             _ if !reply.is_done() => return Err(connection.trouble(&reply)),
             _ => reply.text.parse().map_err(|_| {
                 let odd = super::peer::one_line(&reply.text);
@@ -591,7 +591,7 @@ fn fetch<C: Control>(
     }
     let special = Special::Want(request_id());
     for (index, offset) in open.iter_mut() {
-        *offset = sink.come(*index);
+        *offset = wants[*index].offset.max(sink.come(*index));
     }
     let list = open.iter().map(|&(index, offset)| Want {
         offset,

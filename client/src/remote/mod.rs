@@ -155,7 +155,7 @@ pub trait Sink {
         0
     }
 
-    /// The content of the n-th want begins: `len_bytes`, from an offset on that is 0 or what [`Sink::come`] said.
+    /// The content of the n-th want begins: `len_bytes`, from an offset on that is the want's, or what [`Sink::come`] said.
     ///
     /// # Errors
     /// Where it can't be taken; the transfer goes on without it, and [`Sink::done`] isn't called.
