@@ -35,17 +35,12 @@ pub struct Staged {
     name: String,
     /// `None` once it was taken over: then it isn't removed.
     file: Option<File>,
-    hash: Hash,
+    /// Hashes what is written, as it is.
+    hasher: Hasher,
+    /// How many bytes are there that it knows nothing of: those of a part, and what follows them. They are hashed when
+    /// all is there ([`Staged::hashed`]).
+    unhashed_bytes: u64,
     spares_versions: bool,
-}
-
-/// The hash of what is being written.
-#[derive(Debug)]
-enum Hash {
-    /// It is hashed as it is written.
-    Meanwhile(Hasher),
-    /// So many bytes are there, and are hashed when all are ([`Staged::hashed`]): some were there before.
-    Afterwards(u64),
 }
 
 /// A staged content that is whole. Nothing removes it by itself any more, since under its name there
@@ -134,7 +129,8 @@ impl Staged {
             store,
             name,
             file: Some(file),
-            hash: Hash::Meanwhile(Hasher::new()),
+            hasher: Hasher::new(),
+            unhashed_bytes: 0,
             spares_versions: false,
         })
     }
@@ -148,7 +144,8 @@ impl Staged {
             file: Some(own.staging.open_or_create(&name)?),
             store,
             name,
-            hash: Hash::Afterwards(bytes),
+            hasher: Hasher::new(),
+            unhashed_bytes: bytes,
             spares_versions: false,
         };
         staged.file().seek(SeekFrom::Start(bytes))?;
@@ -164,24 +161,22 @@ impl Staged {
     /// How many bytes were written.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
-        match &self.hash {
-            Hash::Meanwhile(hasher) => hasher.len_bytes(),
-            Hash::Afterwards(bytes) => *bytes,
-        }
+        self.hasher.len_bytes() + self.unhashed_bytes
     }
 
     /// The hash of what was written.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.hasher().digest()
+        debug_assert_eq!(self.unhashed_bytes, 0, "a part is hashed first");
+        self.hasher.digest()
     }
 
     /// The same, read from its beginning where it wasn't hashed as it was written: then all of it must be there.
     pub(crate) fn hashed(mut self) -> io::Result<Staged> {
-        if let Hash::Afterwards(_) = self.hash {
+        if self.unhashed_bytes > 0 {
             let mut hasher = Hasher::new();
             hash_rest(self.rewound()?, &mut hasher)?;
-            self.hash = Hash::Meanwhile(hasher);
+            (self.hasher, self.unhashed_bytes) = (hasher, 0);
         }
         Ok(self)
     }
@@ -204,10 +199,7 @@ impl Staged {
 
     /// What hashed it, to go on with what follows it elsewhere.
     pub(crate) fn hasher(&self) -> Hasher {
-        match &self.hash {
-            Hash::Meanwhile(hasher) => hasher.clone(),
-            Hash::Afterwards(_) => unreachable!("a part is hashed before anybody asks"),
-        }
+        self.hasher.clone()
     }
 
     fn file(&mut self) -> &mut File {
@@ -254,9 +246,10 @@ impl Write for Staged {
             }
         }
         let count = self.file().write(piece)?;
-        match &mut self.hash {
-            Hash::Meanwhile(hasher) => hasher.update(&piece[..count]),
-            Hash::Afterwards(bytes) => *bytes += count as u64,
+        if self.unhashed_bytes == 0 {
+            self.hasher.update(&piece[..count]);
+        } else {
+            self.unhashed_bytes += count as u64;
         }
         Ok(count)
     }
