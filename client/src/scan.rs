@@ -39,6 +39,9 @@ const READS_MAX: usize = 3;
 /// As much as is read at once: large enough that the call costs nothing, small enough for a cache.
 const PIECE_BYTES: usize = 256 << 10;
 
+/// As much as is read at once of a file that seems to be small: a page.
+const PIECE_MIN_BYTES: usize = 4 << 10;
+
 /// What the local side knows of an entry besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
@@ -283,11 +286,11 @@ fn hash(
     cut: bool,
     prepare: &mut dyn FnMut(&raspbox_beneath::File),
 ) -> io::Result<Option<(Stat, Digest, Option<Chunks>)>> {
-    let mut piece = vec![0; PIECE_BYTES];
     for _ in 0..READS_MAX {
         let mut file = parent.open_file(name)?;
         let before = Stat::of(&file)?;
         prepare(&file);
+        let mut piece = vec![0; piece_bytes(before.size)];
         let mut hasher = Hasher::new();
         let mut cutter = (cut && before.size >= CONTENT_MIN_BYTES).then(Cutter::default);
         loop {
@@ -306,6 +309,13 @@ fn hash(
         }
     }
     Ok(None)
+}
+
+/// How much of a file of this size to read at once: of a small one all of it and the end behind it, since
+/// room that nothing comes into has to be made as well. It may grow meanwhile.
+fn piece_bytes(size: u64) -> usize {
+    let whole = usize::try_from(size).map_or(PIECE_BYTES, |size| size.saturating_add(1));
+    whole.clamp(PIECE_MIN_BYTES, PIECE_BYTES)
 }
 
 /// The path of a name as the disk shows it.

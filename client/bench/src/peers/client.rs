@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How much of everything.
 #[derive(Debug, Clone, Copy)]
@@ -84,24 +84,25 @@ pub(crate) fn measure(between: Between<'_>, sizes: &Sizes, rounds: usize) -> any
     );
     let names: Vec<String> = programs.iter().map(|program| program.name()).collect();
     let mut table = Table::new(&names);
-    let mut trees = Vec::new();
-    for program in programs.iter().filter(|_| sizes.many > 0) {
-        eprintln!("{}: {} files", program.name(), sizes.many);
-        let pair = Pair::start(*program, between)?;
-        fill(&pair.here.join("many"), sizes.many)?;
-        pair.settle()?;
-        ensure_same(&pair, sizes.many)?;
-        trees.push(pair);
-    }
     for round in 1..=rounds {
         for (n, program) in programs.iter().enumerate() {
             eprintln!("round {round} of {rounds}: {}", program.name());
             let mut add = |row, value| table.add(row, n, value);
             new_files(*program, between, sizes, &mut add)?;
-            if let Some(tree) = trees.get(n) {
-                old_files(tree, sizes, round, &mut add)?;
-            }
             large_file(*program, between, sizes, &mut add)?;
+        }
+    }
+    // Of these each has all its rounds in turn: their trees don't fit into memory at once.
+    for (n, program) in programs.iter().enumerate().filter(|_| sizes.many > 0) {
+        eprintln!("{} files: {}", sizes.many, program.name());
+        let pair = Pair::start(*program, between)?;
+        fill(&pair.here.join("many"), sizes.many)?;
+        pair.settle()?;
+        ensure_same(&pair, sizes.many)?;
+        for round in 1..=rounds {
+            old_files(&pair, sizes, round, &mut |row, value| {
+                table.add(row, n, value)
+            })?;
         }
     }
     Ok(table)
@@ -202,17 +203,23 @@ fn path_of(n: usize) -> String {
     format!("folder {:03}/a file with the number {n}", n / FOLDER_FILES)
 }
 
-/// Makes small files, each with a content of its own that doesn't compress.
+/// How old files are that nobody has just saved. Of younger ones raspbox doubts what it knows for a minute.
+const AGE: Duration = Duration::from_secs(60 * 60);
+
+/// Makes small files that have been there for a while, each with a content of its own that doesn't compress.
 pub(crate) fn fill(folder: &Path, files: usize) -> anyhow::Result<()> {
     let mut random = std::io::BufReader::new(random()?);
     let mut content = vec![0; SMALL_BYTES];
+    let before = SystemTime::now() - AGE;
     for n in 0..files {
         let path = folder.join(path_of(n));
         if n % FOLDER_FILES == 0 {
             fs::create_dir_all(path.parent().context("it is in a folder")?)?;
         }
         random.read_exact(&mut content)?;
-        fs::write(path, &content)?;
+        let mut file = File::create(path)?;
+        file.write_all(&content)?;
+        file.set_modified(before)?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ const FIRST_THERE: Row = Row::cost("… of the daemon", "µs");
 const SAME: Row = Row::cost("nothing changed, each file", "µs");
 const SAME_HERE: Row = Row::cost("… the client's processor time", "µs");
 const SAME_THERE: Row = Row::cost("… the daemon's", "µs");
+const MOVED: Row = Row::cost("all moved with their folder, each file", "µs");
 const MEMORY_HERE: Row = Row::cost("the client's memory at most", "MiB");
 const MEMORY_THERE: Row = Row::cost("the daemon's, by its part", "MiB");
 const TOGETHER: Row = Row::cost("all bring new files at once, each file", "µs");
@@ -68,7 +69,7 @@ pub(crate) fn measure(quick: bool, rounds: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A first sync of so many, and one with nothing to do.
+/// A first sync of so many, one with nothing to do, and one after they were moved.
 fn of_files(network: &Network, files: usize, add: &mut impl FnMut(Row, f64)) -> anyhow::Result<()> {
     let pair = Pair::start(Program::Raspbox, Between::Loopback(network))?;
     fill(&pair.here.join("new"), files)?;
@@ -83,14 +84,14 @@ fn of_files(network: &Network, files: usize, add: &mut impl FnMut(Row, f64)) -> 
         add(row_here, each(usage::children_cpu_s()? - here, files));
         let there = usage::cpu_s(pair.server_pid())? - there;
         add(row_there, each(there, files));
-        if row == FIRST {
-            // What was written just now is read once more, and that isn't measured.
-            pair.sync()?;
-        } else {
+        if row == SAME {
             add(MEMORY_HERE, cost.here_mib);
             add(MEMORY_THERE, cost.there_mib);
         }
     }
+    fs::rename(pair.here.join("new"), pair.here.join("moved"))?;
+    add(MOVED, each(pair.sync()?.seconds, files));
+    ensure!(pair.there.join("moved").exists(), "not moved");
     Ok(())
 }
 

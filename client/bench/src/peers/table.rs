@@ -57,8 +57,9 @@ impl Table {
         }
     }
 
-    /// Adds what one round of a program came to.
+    /// Adds what one round of a program came to, and says it to whoever waits.
     pub(crate) fn add(&mut self, row: Row, program: usize, value: f64) {
+        eprintln!("    {}, {}: {}", row.what, row.unit, figure(Some(value)));
         let at = self.rows.iter().position(|(known, _)| *known == row);
         let at = at.unwrap_or_else(|| {
             self.rows.push((row, vec![Vec::new(); self.programs.len()]));
