@@ -125,10 +125,13 @@ impl Scanner<'_> {
     /// What is in an open folder.
     fn children(&mut self, folder: &OpenFolder, at: Option<&RelPath>) -> io::Result<LocalTree> {
         let mut found = Folder::default();
-        for name in folder.names()? {
+        // A map that is made of all of them at once has no room to spare.
+        let names = folder.names()?;
+        let mut children = Vec::with_capacity(names.len());
+        for name in names {
             match child(self.disk, at, &name) {
                 Ok(path) => match self.node(folder, &name, &path) {
-                    Some(node) => drop(found.children.insert(path.name().into(), node)),
+                    Some(node) => children.push((path.name().into(), node)),
                     // Vanished or ignored; the latter keeps the folder from being removed.
                     None => found.holds_unsynced = true,
                 },
@@ -142,6 +145,7 @@ impl Scanner<'_> {
                 }
             }
         }
+        found.children = children.into_iter().collect();
         Ok(found)
     }
 

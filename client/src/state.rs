@@ -602,7 +602,7 @@ fn load<T: Clone>(
             drop(tree.insert(&path, Node::new(entry, tag)));
         }
     }
-    Ok(tree)
+    Ok(tree.packed())
 }
 
 #[cfg(test)]
