@@ -18,6 +18,7 @@ use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Cursor, Digest, Entry, File, LinkTarget, Mtime, RelPath, Version};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, Transaction, params};
 use std::collections::HashMap;
+use std::iter::Peekable;
 use std::path::Path;
 
 /// The number of the tables' shape; an older one is migrated, a newer one refused.
@@ -580,7 +581,7 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 }
 
 /// Makes a tree of rows in any order.
-fn load<T: Clone>(
+fn load<T>(
     rows: impl Iterator<Item = rusqlite::Result<(String, Entry, T)>>,
     skip: &dyn Fn(&RelPath, bool) -> bool,
 ) -> rusqlite::Result<Folder<T>> {
@@ -593,16 +594,38 @@ fn load<T: Clone>(
     }
     // SQLite's order has "a-b" between "a" and "a/b"; a tree wants a folder before what is in it.
     entries.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
-    let mut tree = Folder::default();
-    for (path, entry, tag) in entries {
-        if skip(&path, entry == Entry::Folder) {
-            tree.pass_over(&path);
-        } else {
-            // What is below a skipped folder finds no parent, and is skipped with it.
-            drop(tree.insert(&path, Node::new(entry, tag)));
+    Ok(folder_of(None, &mut entries.into_iter().peekable(), skip))
+}
+
+/// Takes what is in a folder off entries that are in order.
+fn folder_of<T>(
+    at: Option<&RelPath>,
+    entries: &mut Peekable<impl Iterator<Item = (RelPath, Entry, T)>>,
+    skip: &dyn Fn(&RelPath, bool) -> bool,
+) -> Folder<T> {
+    let mut folder = Folder::default();
+    let mut children = Vec::new();
+    let begin = at.map_or(0, |at| at.as_str().len() + "/".len());
+    let is_below = |path: &RelPath| at.is_none_or(|at| path.is_in(at));
+    while let Some((path, entry, tag)) = entries.next_if(|(path, ..)| is_below(path)) {
+        let name = &path.as_str()[begin..];
+        if name.contains('/') {
+            // Nothing that it could be in came before it: that was skipped, and it is with it.
+            continue;
         }
+        if skip(&path, entry == Entry::Folder) {
+            folder.holds_unsynced = true;
+            continue;
+        }
+        let node = match entry {
+            Entry::Folder => Node::Folder(folder_of(Some(&path), entries, skip), tag),
+            Entry::File(_) | Entry::Symlink(_) => Node::new(entry, tag),
+        };
+        children.push((name.into(), node));
     }
-    Ok(tree.packed())
+    // A map that is made of all of them at once has no room to spare.
+    folder.children = children.into_iter().collect();
+    folder
 }
 
 #[cfg(test)]
@@ -621,6 +644,47 @@ mod tests {
             mtime: Mtime(-5),
             executable: true,
         })
+    }
+
+    #[test]
+    fn what_is_skipped_is_on_no_tree_and_keeps_its_folder() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let mut state = State::open(&dir.path().join("state")).expect("open");
+        let entries = [
+            ("a", Entry::Folder),
+            // Between these two in SQLite's order.
+            ("a-b", Entry::Folder),
+            ("a/b", Entry::Folder),
+            ("a/b/c", file(b"c")),
+            ("a/b/skipped", Entry::Folder),
+            ("a/b/skipped/d", Entry::Folder),
+            ("a/b/skipped/d/e", file(b"e")),
+            ("a/z", file(b"z")),
+            ("file", file(b"f")),
+            ("file/below", file(b"what no disk has")),
+            ("last", file(b"l")),
+        ];
+        let written = state.write(|w| {
+            let mut all = entries.iter();
+            all.try_for_each(|(name, entry)| w.set_baseline(&path(name), Some(entry)))
+        });
+        written.expect("written");
+        let skip = |path: &RelPath, _: bool| path.name() == "skipped";
+        let tree = state.baseline(&skip).expect("read");
+        let mut found = Vec::new();
+        tree.walk(&mut |path, node| found.push((path.to_string(), node.entry())));
+        let expected = ["a", "a/b", "a/b/c", "a/z", "a-b", "file", "last"];
+        let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, expected);
+        assert_eq!(tree.count(), expected.len());
+        for (name, entry) in &entries {
+            let at = found.iter().find(|(found, _)| found == name);
+            assert!(at.is_none_or(|(_, found)| found.as_ref() == Some(entry)));
+        }
+        let folder = |name: &str| tree.get(&path(name)).and_then(Node::folder).cloned();
+        assert!(folder("a/b").expect("there").holds_unsynced);
+        assert!(!folder("a").expect("there").holds_unsynced);
+        assert!(!tree.holds_unsynced);
     }
 
     #[test]

@@ -175,21 +175,6 @@ impl<T> Folder<T> {
             .sum()
     }
 
-    /// The same in as little memory as it can be: a map that grew in the order of its names, as a tree does
-    /// that is loaded, has room for nearly as many again.
-    #[must_use]
-    pub fn packed(self) -> Folder<T> {
-        let pack = |(name, node)| match node {
-            Node::Folder(folder, tag) => (name, Node::Folder(folder.packed(), tag)),
-            Node::File(..) | Node::Symlink(..) | Node::Unknown(_) => (name, node),
-        };
-        Folder {
-            // Made of all at once, a map has no room to spare.
-            children: self.children.into_iter().map(pack).collect(),
-            holds_unsynced: self.holds_unsynced,
-        }
-    }
-
     fn walk_below(&self, parent: Option<&RelPath>, visit: &mut impl FnMut(&RelPath, &Node<T>)) {
         for (name, node) in &self.children {
             // Names come from paths that were checked; one that is too long with its parents is
@@ -213,38 +198,5 @@ impl<T> Folder<T> {
             };
         }
         Some(folder)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Folder, Node, Unknown};
-    use raspbox_protocol::{Digest, Entry, File, LinkTarget, Mtime, RelPath};
-
-    #[test]
-    fn a_packed_tree_has_what_it_had() {
-        let file = Entry::File(File {
-            digest: Digest::of(b"x"),
-            size: 1,
-            mtime: Mtime(1),
-            executable: false,
-        });
-        let link = Entry::Symlink(LinkTarget::parse("a").expect("a target"));
-        let mut tree = Folder::default();
-        let mut insert = |path: &str, node| {
-            let path = RelPath::parse(path).expect("a good path");
-            assert_eq!(tree.insert(&path, node), Ok(None));
-        };
-        insert("a", Node::new(Entry::Folder, 1));
-        insert("a/deep", Node::new(Entry::Folder, 2));
-        insert("a/link", Node::new(link, 3));
-        insert("a/busy", Node::Unknown(Unknown::Busy));
-        for n in 0..100 {
-            insert(&format!("a/deep/{n}"), Node::new(file.clone(), n));
-        }
-        tree.pass_over(&RelPath::parse("a/deep/ignored").expect("a good path"));
-        let packed = tree.clone().packed();
-        assert_eq!(packed, tree);
-        assert_eq!(packed.count(), 104);
     }
 }
