@@ -84,7 +84,10 @@ fn of_files(network: &Network, files: usize, add: &mut impl FnMut(Row, f64)) -> 
         add(row_here, each(usage::children_cpu_s()? - here, files));
         let there = usage::cpu_s(pair.server_pid())? - there;
         add(row_there, each(there, files));
-        if row == SAME {
+        if row == FIRST {
+            // The next one is told once more what this one did, and that isn't measured.
+            pair.sync()?;
+        } else {
             add(MEMORY_HERE, cost.here_mib);
             add(MEMORY_THERE, cost.there_mib);
         }
