@@ -101,7 +101,7 @@ pub(crate) fn measure(between: Between<'_>, sizes: &Sizes, rounds: usize) -> any
         ensure_same(&pair, sizes.many)?;
         for round in 1..=rounds {
             old_files(&pair, sizes, round, &mut |row, value| {
-                table.add(row, n, value)
+                table.add(row, n, value);
             })?;
         }
     }

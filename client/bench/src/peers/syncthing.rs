@@ -3,12 +3,15 @@
 
 use crate::programs::Between;
 use anyhow::{Context, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use raspbox_try::bed::wait_for;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -112,6 +115,7 @@ impl Instance {
             .stdin(Stdio::null())
             .stdout(fs::File::create(home.join("said"))?)
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .context("syncthing")?;
         let instance = Instance {
@@ -151,8 +155,9 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
+        // What is started here watches over the one that does the work, and ends without it. It may have ended already.
+        let group = i32::try_from(self.child.id()).map(Pid::from_raw);
+        let _ = group.map(|group| killpg(group, Signal::SIGKILL));
         drop(self.child.wait());
     }
 }
