@@ -9,7 +9,7 @@ use raspbox_try::bed::Workstation;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 /// Large enough to be cut, and for what stays the same to be most of it.
 const LARGE_BYTES: usize = 24 << 20;
@@ -104,11 +104,24 @@ fn a_patch_that_is_cut_leaves_the_old_content_and_goes_again() {
     home.settle(&[&laptop]);
 }
 
-/// What is cut has to be longer than [`raspbox_protocol::commit::PART_MIN_BYTES`].
-const CUT_BYTES: usize = 192 << 20;
+/// What is cut has to be longer than [`raspbox_protocol::commit::PART_MIN_BYTES`], and to take a while.
+const CUT_BYTES: u64 = 192 << 20;
 
 /// Enough of it to be worth keeping.
 const COME_BYTES: u64 = 24 << 20;
+
+/// How often something is to be cut in its middle, until it isn't over before anybody looks.
+const ATTEMPTS: u64 = 20;
+
+fn film(seed: u64) -> (String, Vec<u8>) {
+    let content = noise(seed, CUT_BYTES.try_into().expect("64 bits"));
+    (format!("film-{seed}.mkv"), content)
+}
+
+/// The first attempt that comes to something.
+fn attempt<T>(attempt: impl FnMut(u64) -> Option<T>) -> T {
+    (0..ATTEMPTS).find_map(attempt).expect("one of all")
+}
 
 /// How long the longest file in a folder is by now.
 fn longest(folder: &Path) -> u64 {
@@ -117,105 +130,126 @@ fn longest(folder: &Path) -> u64 {
     lens.max().unwrap_or(0)
 }
 
+/// A round in its middle: once more than so much has come into this folder. `None` where it was over before.
+fn midway(station: &Workstation, folder: &Path, bytes: u64) -> Option<Child> {
+    let mut command = station.command(&["sync"]);
+    let mut child = command.stdout(Stdio::null()).spawn().expect("started");
+    let mut over = false;
+    wait("enough to have come", || {
+        over = child.try_wait().expect("asked").is_some();
+        over || longest(folder) > bytes
+    });
+    (!over).then_some(child)
+}
+
+fn end(child: &mut Child) {
+    child.kill().expect("killed");
+    child.wait().expect("gone");
+}
+
 #[test]
 fn a_computer_that_goes_away_goes_on_sending_where_it_was() {
     let (home, [laptop, desktop]) = home(["laptop", "desktop"]);
-    let content = noise(1, CUT_BYTES);
-    put(&laptop.folder, "film.mkv", &content);
     let (staging, parts) = (home.own("staging"), home.own("parts"));
-    let mut child = laptop.command(&["sync"]).stdout(Stdio::null()).spawn();
-    let child = child.as_mut().expect("started");
-    wait("enough to have come", || longest(&staging) >= COME_BYTES);
-    child.kill().expect("killed");
-    child.wait().expect("gone");
-    wait("it to be kept", || longest(&parts) >= COME_BYTES);
-    assert!(names(&home.drive()).iter().all(|name| name != "film.mkv"));
-    let come = longest(&parts);
-    assert_eq!(sent(&laptop), CUT_BYTES as u64 - come);
-    assert!(fs::read(home.drive().join("film.mkv")).expect("read") == content);
-    assert!(names(&parts).is_empty());
+    attempt(|seed| {
+        let (name, content) = film(seed);
+        put(&laptop.folder, &name, &content);
+        end(&mut midway(&laptop, &staging, COME_BYTES)?);
+        let there = home.drive().join(&name);
+        wait("it to be kept", || longest(&parts) > 0 || there.exists());
+        let come = Some(longest(&parts)).filter(|come| *come > 0)?;
+        assert!(!there.exists(), "it has no name yet");
+        assert_eq!(sent(&laptop), CUT_BYTES - come);
+        assert!(fs::read(there).expect("read") == content);
+        assert!(names(&parts).is_empty());
+        Some(())
+    });
     home.settle(&[&laptop, &desktop]);
 }
 
 #[test]
 fn an_appliance_that_goes_away_goes_on_receiving_where_it_was() {
     let (mut home, [laptop]) = home(["laptop"]);
-    put(&laptop.folder, "film.mkv", noise(1, CUT_BYTES));
     let (staging, parts) = (home.own("staging"), home.own("parts"));
-    let mut child = laptop.command(&["sync"]).stdout(Stdio::null()).spawn();
-    let child = child.as_mut().expect("started");
-    wait("enough to have come", || longest(&staging) >= COME_BYTES);
-    // In the middle of it, and for longer than the appliance waits.
-    let pid = Pid::from_raw(child.id().try_into().expect("a pid"));
-    kill(pid, Signal::SIGSTOP).expect("stopped");
-    home.appliance.stop().expect("stopped");
-    child.kill().expect("killed");
-    child.wait().expect("gone");
-    let come = longest(&parts);
-    assert!(come >= COME_BYTES, "{come}");
-    home.appliance.restart().expect("started");
-    assert_eq!(sent(&laptop), CUT_BYTES as u64 - come);
+    attempt(|seed| {
+        let (name, content) = film(seed);
+        put(&laptop.folder, &name, &content);
+        let mut child = midway(&laptop, &staging, COME_BYTES)?;
+        // For longer than the appliance waits.
+        let pid = Pid::from_raw(child.id().try_into().expect("a pid"));
+        kill(pid, Signal::SIGSTOP).expect("stopped");
+        home.appliance.stop().expect("stopped");
+        end(&mut child);
+        home.appliance.restart().expect("started");
+        let come = Some(longest(&parts)).filter(|come| *come > 0)?;
+        assert_eq!(sent(&laptop), CUT_BYTES - come);
+        Some(())
+    });
     home.settle(&[&laptop]);
 }
 
 #[test]
 fn what_is_fetched_is_gone_on_with_whoever_goes_away() {
     let (mut home, [laptop, desktop]) = home(["laptop", "desktop"]);
-    let content = noise(1, CUT_BYTES);
-    put(&laptop.folder, "film.mkv", &content);
-    sent(&laptop);
     let staging = desktop.folder.join(".raspbox/staging");
-    let begin = || desktop.command(&["sync"]).stdout(Stdio::null()).spawn();
-    let mut child = begin().expect("started");
-    wait("enough to have come", || longest(&staging) >= COME_BYTES);
-    home.appliance.kill().expect("killed");
-    child.wait().expect("gone");
-    let first = longest(&staging);
-    assert!(first >= COME_BYTES, "{first}");
-    home.appliance.restart().expect("started");
-    let mut child = begin().expect("started");
-    wait("more to have come", || longest(&staging) > first);
-    child.kill().expect("killed");
-    child.wait().expect("gone");
-    let second = longest(&staging);
-    let round = synced(&desktop);
-    assert_eq!(round.count("received_bytes"), CUT_BYTES as u64 - second);
-    assert!(fs::read(desktop.folder.join("film.mkv")).expect("read") == content);
-    assert!(names(&staging).is_empty());
+    attempt(|seed| {
+        let (name, content) = film(seed);
+        put(&laptop.folder, &name, &content);
+        synced(&laptop);
+        let mut child = midway(&desktop, &staging, COME_BYTES)?;
+        home.appliance.kill().expect("killed");
+        child.wait().expect("gone");
+        home.appliance.restart().expect("started");
+        let first = Some(longest(&staging)).filter(|come| *come > 0)?;
+        end(&mut midway(&desktop, &staging, first)?);
+        let second = Some(longest(&staging)).filter(|come| *come > 0)?;
+        let round = synced(&desktop);
+        assert_eq!(round.count("received_bytes"), CUT_BYTES - second);
+        assert!(fs::read(desktop.folder.join(name)).expect("read") == content);
+        assert!(names(&staging).is_empty());
+        Some(())
+    });
     home.settle(&[&laptop, &desktop]);
+}
+
+fn spoil(folder: &Path) {
+    let name = names(folder).pop().expect("a part");
+    let file = fs::File::options().write(true).open(folder.join(name));
+    let mut file = file.expect("opened");
+    file.write_all(b"spoilt").expect("written");
 }
 
 #[test]
 fn what_somebody_did_to_it_in_between_is_noticed_and_all_comes_again() {
     let (mut home, [laptop, desktop]) = home(["laptop", "desktop"]);
-    let content = noise(1, CUT_BYTES);
-    put(&laptop.folder, "film.mkv", &content);
     let (staging, parts) = (home.own("staging"), home.own("parts"));
-    let spoil = |folder: &Path| {
-        let name = names(folder).pop().expect("a part");
-        let file = fs::File::options().write(true).open(folder.join(name));
-        let mut file = file.expect("opened");
-        file.write_all(b"spoilt").expect("written");
-    };
-    let mut child = laptop.command(&["sync"]).stdout(Stdio::null()).spawn();
-    let child = child.as_mut().expect("started");
-    wait("enough to have come", || longest(&staging) >= COME_BYTES);
-    child.kill().expect("killed");
-    child.wait().expect("gone");
-    wait("it to be kept", || longest(&parts) >= COME_BYTES);
-    spoil(&parts);
-    assert!(sent(&laptop) > CUT_BYTES as u64, "some of it in vain");
-    assert!(fs::read(home.drive().join("film.mkv")).expect("read") == content);
-
+    attempt(|seed| {
+        let (name, content) = film(seed);
+        put(&laptop.folder, &name, &content);
+        end(&mut midway(&laptop, &staging, COME_BYTES)?);
+        let there = home.drive().join(&name);
+        wait("it to be kept", || longest(&parts) > 0 || there.exists());
+        Some(longest(&parts)).filter(|come| *come > 0)?;
+        spoil(&parts);
+        assert!(sent(&laptop) >= CUT_BYTES);
+        assert!(fs::read(there).expect("read") == content);
+        Some(())
+    });
+    synced(&desktop);
     let staging = desktop.folder.join(".raspbox/staging");
-    let mut child = desktop.command(&["sync"]).stdout(Stdio::null()).spawn();
-    let child = child.as_mut().expect("started");
-    wait("enough to have come", || longest(&staging) >= COME_BYTES);
-    home.appliance.kill().expect("killed");
-    child.wait().expect("gone");
-    spoil(&staging);
-    home.appliance.restart().expect("started");
-    assert!(synced(&desktop).count("received_bytes") > CUT_BYTES as u64);
-    assert!(fs::read(desktop.folder.join("film.mkv")).expect("read") == content);
+    attempt(|seed| {
+        let (name, content) = film(ATTEMPTS + seed);
+        put(&laptop.folder, &name, &content);
+        synced(&laptop);
+        let mut child = midway(&desktop, &staging, COME_BYTES)?;
+        home.appliance.kill().expect("killed");
+        child.wait().expect("gone");
+        home.appliance.restart().expect("started");
+        Some(longest(&staging)).filter(|come| *come > 0)?;
+        spoil(&staging);
+        assert!(synced(&desktop).count("received_bytes") >= CUT_BYTES);
+        assert!(fs::read(desktop.folder.join(name)).expect("read") == content);
+        Some(())
+    });
     home.settle(&[&laptop, &desktop]);
 }
