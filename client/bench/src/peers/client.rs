@@ -60,7 +60,7 @@ const MOVED: Row = Row::cost("all of them moved with their folder", "s");
 const MOVED_WIRE: Row = Row::cost("what travelled for that", "KiB");
 const SAME: Row = Row::cost("nothing changed in a large tree", "s");
 const SAME_WIRE: Row = Row::cost("what travelled to find that", "KiB");
-const FOUND: Row = Row::cost("find with stat on the same tree", "s");
+const FOUND: Row = Row::circumstance("find with stat on the same tree", "s");
 const HERE: Row = Row::cost("memory of the program meanwhile", "MiB");
 const THERE: Row = Row::cost("memory of its server meanwhile", "MiB");
 const ONE: Row = Row::cost("one file changed in it", "s");
@@ -100,9 +100,8 @@ pub(crate) fn measure(between: Between<'_>, sizes: &Sizes, rounds: usize) -> any
         pair.settle()?;
         ensure_same(&pair, sizes.many)?;
         for round in 1..=rounds {
-            old_files(&pair, sizes, round, &mut |row, value| {
-                table.add(row, n, value);
-            })?;
+            let mut add = |row, value| table.add(row, n, value);
+            old_files(&pair, sizes, round, &mut add)?;
         }
     }
     Ok(table)

@@ -14,6 +14,8 @@ pub(crate) struct Row {
 enum Better {
     More,
     Less,
+    /// It is no program's merit.
+    Neither,
 }
 
 impl Row {
@@ -26,6 +28,12 @@ impl Row {
     /// Something of which less is better.
     pub(crate) const fn cost(what: &'static str, unit: &'static str) -> Row {
         let better = Better::Less;
+        Row { what, unit, better }
+    }
+
+    /// Something that isn't compared.
+    pub(crate) const fn circumstance(what: &'static str, unit: &'static str) -> Row {
+        let better = Better::Neither;
         Row { what, unit, better }
     }
 }
@@ -101,6 +109,7 @@ fn to_the_best(medians: &[Option<f64>], better: Better) -> Option<f64> {
     match better {
         Better::More => Some((*ours)? / others.reduce(f64::max)?),
         Better::Less => Some(others.reduce(f64::min)? / (*ours)?),
+        Better::Neither => None,
     }
 }
 
@@ -131,6 +140,7 @@ mod tests {
         let three = [Some(2.0), None, Some(4.0)];
         assert_eq!(to_the_best(&three, Better::Less), Some(2.0));
         assert_eq!(to_the_best(&[Some(2.0), None], Better::Less), None);
+        assert_eq!(to_the_best(&three, Better::Neither), None);
     }
 
     #[test]
