@@ -2,7 +2,9 @@
 //!
 //! What is out of sight is in `.raspbox/staging/` at the top, on the same filesystem. A file there is
 //! called `<id>.part` until its content is whole, verified and durable, then `<id>.new`; what is moved
-//! away is `<id>.old`. What came of a large content that was cut is `<hash of the whole>.part`, and gone on with. Giving it its name is [`place`], and what a crash left there [`recover`]'s.
+//! away is `<id>.old`. A large content is `<hash of the whole>.part` in the meantime, so that it can be gone on
+//! with. Never longer: what a placed content displaced is under one of the other two names, and may have to wait there.
+//! Giving it its name is [`place`], and what a crash left there [`recover`]'s.
 
 mod place;
 mod recover;
@@ -68,7 +70,9 @@ pub struct Signature {
 /// A content on its way to its place.
 #[derive(Debug)]
 pub struct Staged {
-    /// Its name in the staging folder, without the ending.
+    /// Its name in the staging folder until it is whole.
+    part: String,
+    /// Its name there from then on, without the ending.
     id: String,
     file: File,
     hasher: Hasher,
@@ -179,8 +183,10 @@ impl Workspace {
     /// Where the disk is full or fails.
     pub fn stage(&self) -> io::Result<Staged> {
         let id = random_name();
-        let file = self.staging.create_file(format!("{id}.part"), 0o600)?;
+        let part = format!("{id}.part");
+        let file = self.staging.create_file(&part, 0o600)?;
         Ok(Staged {
+            part,
             id,
             file,
             hasher: Hasher::new(),
@@ -194,12 +200,12 @@ impl Workspace {
     /// # Errors
     /// Where the disk is full or fails.
     pub(crate) fn stage_large(&self, whole: &Digest, cut: bool) -> io::Result<Staged> {
-        let id = whole.to_string();
-        let part = format!("{id}.part");
-        let file = self.staging.open_or_create_file(part, 0o600)?;
+        let part = format!("{whole}.part");
+        let file = self.staging.open_or_create_file(&part, 0o600)?;
         let mut staged = match file.try_lock()? {
             true => Staged {
-                id,
+                part,
+                id: random_name(),
                 file,
                 hasher: Hasher::new(),
                 cutting: None,
@@ -216,9 +222,9 @@ impl Workspace {
 
     /// Throws a staged content away.
     pub fn discard(&self, staged: &Staged) {
-        for ending in ["part", "new"] {
+        for name in [&staged.part, &staged.new_name()] {
             // What can't be removed now is removed by `recover`.
-            drop(self.staging.remove_file(format!("{}.{ending}", staged.id)));
+            drop(self.staging.remove_file(name));
         }
     }
 
@@ -335,10 +341,10 @@ impl Staged {
     /// # Errors
     /// Where the disk fails.
     pub fn finish(&self, workspace: &Workspace) -> io::Result<()> {
-        let part = format!("{}.part", self.id);
+        let new = self.new_name();
         workspace
             .staging
-            .rename(part, &workspace.staging, self.new_name(), Rename::Replace)
+            .rename(&self.part, &workspace.staging, new, Rename::Replace)
     }
 
     /// How many bytes it has.
@@ -397,5 +403,40 @@ fn make_folder(parent: &Folder, name: &str) -> io::Result<()> {
     match parent.make_folder(name, FOLDER_MODE) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Signature, Workspace};
+    use raspbox_protocol::Digest;
+    use std::io::Write;
+
+    /// Under the name of the first there may be what it displaced, waiting for its place.
+    #[test]
+    fn the_same_large_content_takes_nobodys_place_the_second_time() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        Workspace::mark(dir.path(), "pair").expect("marked");
+        let signature = Signature {
+            device: "laptop".into(),
+            date: "2026-01-31".into(),
+        };
+        let workspace = Workspace::open(dir.path(), "pair", signature);
+        let workspace = workspace.expect("opened").expect("the one");
+        let whole = Digest::of(b"all of it");
+        let staged = |from: &[u8]| {
+            let mut staged = workspace.stage_large(&whole, false).expect("staged");
+            staged.write_all(from).expect("written");
+            staged
+        };
+        drop(staged(b"all "));
+        let first = staged(b"of it");
+        assert_eq!(first.digest(), whole, "gone on with");
+        first.finish(&workspace).expect("whole");
+        let second = staged(b"all of it");
+        second.finish(&workspace).expect("whole");
+        assert_ne!(first.new_name(), second.new_name());
+        assert_ne!(first.old_name(), second.old_name());
+        assert_eq!(workspace.staging.names().expect("listed").len(), 2);
     }
 }
