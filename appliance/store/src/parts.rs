@@ -5,7 +5,7 @@
 //! a part may be whatever a power cut, or anybody, made of it; it then costs its sender the time to send the whole. It goes
 //! first where room is needed, and after a week.
 
-use crate::beneath::Onto;
+use crate::beneath::{Kind, Onto};
 use crate::inner::{Inner, used_bytes};
 use crate::staging::Staged;
 use raspbox_protocol::Digest;
@@ -24,6 +24,8 @@ impl Inner {
     /// How much has come of the content that will have this hash; 0 where nothing is kept of it.
     pub(crate) fn part_bytes(&self, whole: &Digest) -> io::Result<u64> {
         let part = self.own.parts.look(&whole.to_string())?;
+        // Nothing else is ours, whoever put it there.
+        let part = part.filter(|part| part.kind == Kind::File);
         Ok(part.map_or(0, |part| part.print.size))
     }
 
@@ -67,7 +69,9 @@ impl Inner {
         let parts = &self.own.parts;
         let mut found = Vec::new();
         for name in parts.names()?.0 {
-            if let Some(part) = parts.look(&name)? {
+            if let Some(part) = parts.look(&name)?
+                && part.kind == Kind::File
+            {
                 found.push((part.mtime.0, name));
             }
         }

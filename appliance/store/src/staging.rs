@@ -139,9 +139,12 @@ impl Staged {
     pub(crate) fn of_part(store: Arc<Inner>, part: &str, bytes: u64) -> io::Result<Staged> {
         let (own, name) = (&store.own, random_name());
         own.parts.rename(part, &own.staging, &name, Onto::Nothing)?;
-        // Removed from now on where anything goes wrong.
+        let file = own.staging.open_or_create(&name).inspect_err(|_| {
+            // Where it can't be removed either, the next start does it.
+            let _ = own.staging.unlink(&name);
+        })?;
         let mut staged = Staged {
-            file: Some(own.staging.open_or_create(&name)?),
+            file: Some(file),
             store,
             name,
             hasher: Hasher::new(),

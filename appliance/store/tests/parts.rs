@@ -135,6 +135,23 @@ fn what_does_not_belong_together_gets_no_name() {
     assert_eq!(my.on_disk("secret").as_deref(), Some(&CONTENT[..7]));
 }
 
+/// What isn't ours is left alone, and keeps nothing else from going.
+#[test]
+fn what_somebody_put_among_them_is_in_nobodys_way() {
+    let my = new();
+    is_cut(&my, &sent(to_put("a"), 0, 10));
+    std::fs::create_dir(my.at(".raspbox/parts/0-first")).expect("made");
+    for n in 0..12 {
+        cut_one(&my, &format!("the beginning of something, {n}"));
+    }
+    assert_eq!(parts(&my), 8 + 1);
+    let hash = Digest::of(CONTENT.as_bytes());
+    std::fs::create_dir(my.at(".raspbox/parts").join(hash.to_string())).expect("made");
+    assert_eq!(kept(&my), 0);
+    let whole = my.one(1, sent(to_put("a"), 0, CONTENT.len()));
+    assert!(matches!(whole, Outcome::Done(_)), "{whole:?}");
+}
+
 #[test]
 fn nobody_goes_on_from_where_nothing_is() {
     let my = new();
