@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{home, names, noise, put, rot_there, set_time, synced, wait};
+use common::{Home, home, names, noise, put, rot_there, set_time, synced, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use raspbox_try::bed::Workstation;
@@ -147,21 +147,48 @@ fn end(child: &mut Child) {
     child.wait().expect("gone");
 }
 
+/// Has a computer sent half of a film and go away. Where it will be, what it is, and how much has come.
+fn half_up(home: &Home, from: &Workstation, seed: u64) -> Option<(PathBuf, Vec<u8>, u64)> {
+    let (name, content) = film(seed);
+    put(&from.folder, &name, &content);
+    end(&mut midway(from, &home.own("staging"), COME_BYTES)?);
+    let (there, parts) = (home.drive().join(&name), home.own("parts"));
+    wait("it to be kept", || longest(&parts) > 0 || there.exists());
+    let come = Some(longest(&parts)).filter(|come| *come > 0)?;
+    assert!(!there.exists(), "it has no name yet");
+    Some((there, content, come))
+}
+
+/// Has a computer fetched half of another's film when the appliance goes away. The same of that.
+fn half_down(
+    home: &mut Home,
+    [from, to]: [&Workstation; 2],
+    seed: u64,
+) -> Option<(PathBuf, Vec<u8>, u64)> {
+    let (name, content) = film(seed);
+    put(&from.folder, &name, &content);
+    synced(from);
+    let staging = staging(to);
+    let mut child = midway(to, &staging, COME_BYTES)?;
+    home.appliance.kill().expect("killed");
+    child.wait().expect("gone");
+    home.appliance.restart().expect("started");
+    let come = Some(longest(&staging)).filter(|come| *come > 0)?;
+    Some((to.folder.join(name), content, come))
+}
+
+fn staging(station: &Workstation) -> PathBuf {
+    station.folder.join(".raspbox/staging")
+}
+
 #[test]
 fn a_computer_that_goes_away_goes_on_sending_where_it_was() {
     let (home, [laptop, desktop]) = home(["laptop", "desktop"]);
-    let (staging, parts) = (home.own("staging"), home.own("parts"));
     attempt(|seed| {
-        let (name, content) = film(seed);
-        put(&laptop.folder, &name, &content);
-        end(&mut midway(&laptop, &staging, COME_BYTES)?);
-        let there = home.drive().join(&name);
-        wait("it to be kept", || longest(&parts) > 0 || there.exists());
-        let come = Some(longest(&parts)).filter(|come| *come > 0)?;
-        assert!(!there.exists(), "it has no name yet");
+        let (there, content, come) = half_up(&home, &laptop, seed)?;
         assert_eq!(sent(&laptop), CUT_BYTES - come);
         assert!(fs::read(there).expect("read") == content);
-        assert!(names(&parts).is_empty());
+        assert!(names(&home.own("parts")).is_empty());
         Some(())
     });
     home.settle(&[&laptop, &desktop]);
@@ -191,21 +218,14 @@ fn an_appliance_that_goes_away_goes_on_receiving_where_it_was() {
 #[test]
 fn what_is_fetched_is_gone_on_with_whoever_goes_away() {
     let (mut home, [laptop, desktop]) = home(["laptop", "desktop"]);
-    let staging = desktop.folder.join(".raspbox/staging");
+    let staging = staging(&desktop);
     attempt(|seed| {
-        let (name, content) = film(seed);
-        put(&laptop.folder, &name, &content);
-        synced(&laptop);
-        let mut child = midway(&desktop, &staging, COME_BYTES)?;
-        home.appliance.kill().expect("killed");
-        child.wait().expect("gone");
-        home.appliance.restart().expect("started");
-        let first = Some(longest(&staging)).filter(|come| *come > 0)?;
+        let (there, content, first) = half_down(&mut home, [&laptop, &desktop], seed)?;
         end(&mut midway(&desktop, &staging, first)?);
         let second = Some(longest(&staging)).filter(|come| *come > 0)?;
         let round = synced(&desktop);
         assert_eq!(round.count("received_bytes"), CUT_BYTES - second);
-        assert!(fs::read(desktop.folder.join(name)).expect("read") == content);
+        assert!(fs::read(there).expect("read") == content);
         assert!(names(&staging).is_empty());
         Some(())
     });
@@ -222,33 +242,20 @@ fn spoil(folder: &Path) {
 #[test]
 fn what_somebody_did_to_it_in_between_is_noticed_and_all_comes_again() {
     let (mut home, [laptop, desktop]) = home(["laptop", "desktop"]);
-    let (staging, parts) = (home.own("staging"), home.own("parts"));
     attempt(|seed| {
-        let (name, content) = film(seed);
-        put(&laptop.folder, &name, &content);
-        end(&mut midway(&laptop, &staging, COME_BYTES)?);
-        let there = home.drive().join(&name);
-        wait("it to be kept", || longest(&parts) > 0 || there.exists());
-        Some(longest(&parts)).filter(|come| *come > 0)?;
-        spoil(&parts);
+        let (there, content, _) = half_up(&home, &laptop, seed)?;
+        spoil(&home.own("parts"));
         assert!(sent(&laptop) >= CUT_BYTES);
         assert!(fs::read(there).expect("read") == content);
         Some(())
     });
     synced(&desktop);
-    let staging = desktop.folder.join(".raspbox/staging");
     attempt(|seed| {
-        let (name, content) = film(ATTEMPTS + seed);
-        put(&laptop.folder, &name, &content);
-        synced(&laptop);
-        let mut child = midway(&desktop, &staging, COME_BYTES)?;
-        home.appliance.kill().expect("killed");
-        child.wait().expect("gone");
-        home.appliance.restart().expect("started");
-        Some(longest(&staging)).filter(|come| *come > 0)?;
-        spoil(&staging);
+        let stations = [&laptop, &desktop];
+        let (there, content, _) = half_down(&mut home, stations, ATTEMPTS + seed)?;
+        spoil(&staging(&desktop));
         assert!(synced(&desktop).count("received_bytes") >= CUT_BYTES);
-        assert!(fs::read(desktop.folder.join(name)).expect("read") == content);
+        assert!(fs::read(there).expect("read") == content);
         Some(())
     });
     home.settle(&[&laptop, &desktop]);
