@@ -1,6 +1,8 @@
 //! Carrying out the local half of a plan, and the records of both sides that follow from it.
 
-use crate::chunks::{CONTENT_MIN_BYTES, Chunks};
+mod fetch;
+
+use crate::chunks::Chunks;
 use crate::engine::{Engine, Lap, SyncError, set};
 use crate::local::{Done, Expected, SYNC_SINGLY_MAX, Staged, Workspace};
 use crate::push::{batch_len, expected, in_the_way, relocate};
@@ -8,14 +10,15 @@ use crate::remote::Sink;
 use crate::report::{Deed, Event};
 use crate::scan::{Seen, is_settled};
 use crate::state::{Hashed, Print};
+use fetch::{Arrival, Fetch};
 use raspbox_beneath::{Kind, now, random_name};
 use raspbox_core::plan::{Action, Trouble};
 use raspbox_core::tree::{Node, Unknown};
-use raspbox_protocol::commit::{PART_MIN_BYTES, Refusal};
+use raspbox_protocol::commit::PART_MIN_BYTES;
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Digest, Entry, File, RelPath, Version};
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 
 /// The most files that are fetched at once, and the most bytes; a larger file comes alone.
 const BATCH_FILES: usize = 1_000;
@@ -521,100 +524,6 @@ impl Engine {
             w.set_chunks(chunks)?;
             w.clear_placing()
         })
-    }
-}
-
-/// What has come of one want.
-enum Arrival {
-    Nothing,
-    Partial(Staged),
-    Whole(Staged),
-    Failed(io::Error),
-    Refused(Refusal),
-}
-
-/// Writes what comes into the staging folder.
-struct Fetch<'a, 'r> {
-    workspace: &'a Workspace,
-    /// Whether large contents are cut, so that their next edit can be sent as a patch.
-    cuts: bool,
-    arrivals: Vec<Arrival>,
-    received_bytes: u64,
-    progress: &'a mut crate::report::Report<'r>,
-}
-
-impl Fetch<'_, '_> {
-    /// Remembers what went wrong with one file, for the one line about it.
-    fn failed(&mut self, index: usize, error: io::Error) -> io::Error {
-        let kind = error.kind();
-        if let Arrival::Partial(staged) = &self.arrivals[index] {
-            self.workspace.discard(staged);
-        }
-        self.arrivals[index] = Arrival::Failed(error);
-        kind.into()
-    }
-}
-
-impl Sink for Fetch<'_, '_> {
-    fn come(&self, index: usize) -> u64 {
-        match &self.arrivals[index] {
-            Arrival::Partial(staged) => staged.len_bytes(),
-            Arrival::Nothing | Arrival::Whole(_) | Arrival::Failed(_) | Arrival::Refused(_) => 0,
-        }
-    }
-
-    fn begin(&mut self, index: usize, offset: u64, len_bytes: u64) -> io::Result<()> {
-        if let Arrival::Partial(staged) = &self.arrivals[index]
-            && staged.len_bytes() == offset
-        {
-            return Ok(());
-        }
-        if offset > 0 {
-            return Err(self.failed(index, io::ErrorKind::InvalidInput.into()));
-        }
-        if let Arrival::Partial(staged) | Arrival::Whole(staged) = &self.arrivals[index] {
-            self.workspace.discard(staged);
-        }
-        match self.workspace.stage() {
-            Ok(staged) => {
-                let is_cut = self.cuts && len_bytes >= CONTENT_MIN_BYTES;
-                let staged = if is_cut { staged.cut() } else { staged };
-                self.arrivals[index] = Arrival::Partial(staged);
-                Ok(())
-            }
-            Err(error) => Err(self.failed(index, error)),
-        }
-    }
-
-    fn data(&mut self, index: usize, piece: &[u8]) -> io::Result<()> {
-        let Arrival::Partial(staged) = &mut self.arrivals[index] else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        if let Err(error) = staged.write_all(piece) {
-            return Err(self.failed(index, error));
-        }
-        let bytes = piece.len() as u64;
-        self.received_bytes += bytes;
-        (self.progress)(Event::Received(bytes));
-        Ok(())
-    }
-
-    fn done(&mut self, index: usize) {
-        let arrival = std::mem::replace(&mut self.arrivals[index], Arrival::Nothing);
-        self.arrivals[index] = match arrival {
-            Arrival::Partial(mut staged) => {
-                staged.end();
-                Arrival::Whole(staged)
-            }
-            other => other,
-        };
-    }
-
-    fn refused(&mut self, index: usize, refusal: Refusal) {
-        if let Arrival::Partial(staged) | Arrival::Whole(staged) = &self.arrivals[index] {
-            self.workspace.discard(staged);
-        }
-        self.arrivals[index] = Arrival::Refused(refusal);
     }
 }
 
