@@ -256,6 +256,38 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes its mark from a file that was just read and is good after all: a stick that sat loose for a moment, or
+    /// whose second reading of a block succeeds, looks like a broken one until it is read again.
+    pub(crate) fn clear_file(&self, at: &RelPath, row: &Row) -> Result<(), StoreError> {
+        let Some(digest) = row.digest() else {
+            return Ok(());
+        };
+        if !self.snapshot(|db| is_marked(db, at, row))? {
+            return Ok(());
+        }
+        let writer = self.writer()?;
+        let tx = self.begin(&writer.db)?;
+        if rows::get(tx.db, at)?.as_ref() == Some(row) && unmark(&tx, Some(at), &digest)? {
+            tracing::info!(path = %at, "read again, and good: it isn't damaged any more");
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// The same for a kept version.
+    pub(crate) fn clear_kept(&self, digest: &Digest) -> Result<(), StoreError> {
+        if !self.snapshot(|db| is_kept_marked(db, digest))? {
+            return Ok(());
+        }
+        let writer = self.writer()?;
+        let tx = self.begin(&writer.db)?;
+        if unmark(&tx, None, digest)? {
+            tracing::info!(version = %digest, "read again, and good: it isn't damaged any more");
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
     /// Whether a file's content, which was just read and has another hash than its row says, is
     /// damaged, and if so marks it. `found` is `None` where it can't be read.
     ///

@@ -222,8 +222,13 @@ impl Pass {
         };
         let check = Check { path, row, before };
         match check.check(&self.store, &file, found)? {
-            Checked::Good if row.is_racy() => self.settled.push((path.clone(), row.clone())),
-            Checked::Good | Checked::Changed => {}
+            Checked::Good => {
+                self.store.clear_file(path, row)?;
+                if row.is_racy() {
+                    self.settled.push((path.clone(), row.clone()));
+                }
+            }
+            Checked::Changed => {}
             Checked::Damaged => self.tally.damaged += 1,
         }
         self.count(row.print.size);
@@ -258,6 +263,7 @@ impl Pass {
         let size = Look::of(&file).map_err(trouble)?.print.size;
         self.count(size);
         if found == Some(*digest) {
+            self.store.clear_kept(digest)?;
             return Ok(true);
         }
         self.tally.damaged += 1;

@@ -365,6 +365,33 @@ fn what_somebody_repaired_on_the_drive_is_found_good() {
     assert_eq!(fetch(&my, "a").expect("good"), "good content");
 }
 
+/// A stick that sat loose for a moment: all of it is well, and nobody had to bring it again.
+#[test]
+fn what_is_read_again_and_good_is_not_damaged_any_more() {
+    let mut my = with_file("a", "good content");
+    commit(
+        &my,
+        1,
+        "a",
+        Expect::Version(my.version("a")),
+        "good as well",
+    );
+    rot(&my, "a", "evil as well");
+    rot_version(&my, "good content", "evil content");
+    assert_eq!(scrub(&my).damaged, 2);
+    assert!(matches!(fetch(&my, "a"), Err(StoreError::Damaged(_))));
+    let (version, cursor) = (my.version("a"), my.store().cursor());
+    rot(&my, "a", "good as well");
+    rot_version(&my, "good content", "good content");
+    assert_eq!(scrub(&my).damaged, 0);
+    assert_eq!(damages(&my), []);
+    assert_eq!(fetch(&my, "a").expect("good"), "good as well");
+    // To nobody it was a change.
+    assert_eq!((my.version("a"), my.store().cursor()), (version, cursor));
+    my.reopen();
+    assert_eq!(damages(&my), [], "it is remembered");
+}
+
 #[test]
 fn a_version_that_rots_is_found_and_gives_way_to_a_good_one() {
     let my = with_file("a", "first content");
