@@ -92,13 +92,18 @@ impl Figures {
     }
 }
 
-/// Prints some as a table.
-pub(crate) fn print(rows: &[(&str, &Figures)]) {
+/// Prints what was found before anything was used, once everything was, and from then on.
+pub(crate) fn print(looks: &[Figures]) {
     println!(
         "{:<12} {:>12} {:>12} {:>12} {:>8}",
         "", "memory/KiB", "peak/KiB", "descriptors", "tasks"
     );
-    for (when, figures) in rows {
+    for (number, figures) in looks.iter().enumerate() {
+        let when = match number {
+            0 => "at first".to_owned(),
+            1 => "warmed up".to_owned(),
+            later => format!("stretch {}", later - 1),
+        };
         let Figures {
             memory_kib,
             peak_kib,
