@@ -4,8 +4,11 @@
 use crate::alike::{Side, converged};
 use crate::place::{Files, files_of, touched};
 use crate::scenario::{Edit, Who};
+use raspbox_core::names::{Accents, Disk};
 use raspbox_protocol::Digest;
+use raspbox_protocol::info::Holds;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 /// What is known of what people did.
 #[derive(Debug, Default)]
@@ -276,7 +279,16 @@ impl Oracle {
     }
 }
 
-/// Whether two paths are one, or one is in the other.
+/// Whether two paths may be one, or one in the other: on some disks they are, though they are spelled otherwise.
 fn related(one: &str, other: &str) -> bool {
+    let holds = Holds {
+        case_sensitive: false,
+        symlinks: true,
+        dos_names: false,
+        file_max_bytes: u64::MAX,
+        granularity: Duration::ZERO,
+    };
+    let disk = Disk::here(holds, Accents::Alike);
+    let (one, other) = (disk.key(one), disk.key(other));
     one == other || one.starts_with(&format!("{other}/")) || other.starts_with(&format!("{one}/"))
 }
