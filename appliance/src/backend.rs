@@ -13,6 +13,7 @@ use crate::place::{self, Place};
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
+use crate::site;
 use crate::upload::{put_commit, put_file, put_holds, put_wants};
 use crate::versions;
 use async_trait::async_trait;
@@ -162,12 +163,8 @@ impl Backend {
         account.need(Permission::List)?;
         match special {
             Special::Info => {
-                let now = SystemTime::now().into();
-                let info = self
-                    .drive()
-                    .store()?
-                    .info(now, account.permissions.can_write())?;
-                get_bytes(transfer, info.to_string().as_bytes(), position, output).await
+                let info = site::info(self, account)?.to_string();
+                get_bytes(transfer, info.as_bytes(), position, output).await
             }
             Special::History(path) => {
                 let history = self.drive().store()?.history(path)?;

@@ -9,9 +9,11 @@ use crate::stamp::parse_stamp;
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, SiteCommandContext, SiteCommandHandler};
 use raspbox_protocol::holds;
+use raspbox_protocol::info::Info;
 use raspbox_protocol::pairing::Acceptance;
 use raspbox_protocol::special::{KNOWN, RequestId, UNKNOWN};
 use raspbox_protocol::{Cursor, Digest, Mtime, PROTOCOL_VERSION};
+use std::time::SystemTime;
 
 /// The commands, by the word after SITE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub(crate) enum Rbx<'a> {
     Invite(&'a str),
     Pair(Acceptance, &'a str),
     Unpair,
+    Info,
     Result(RequestId),
     Clock,
     Knows(Cursor),
@@ -72,8 +75,8 @@ type Answer = Result<Reply, Trouble>;
 async fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     let Some(command) = parse_rbx(arguments) else {
         return Ok(syntax(
-            "RBX VERSION | INVITE <user> | PAIR <answer> <name> | UNPAIR | RESULT <id> | CLOCK | KNOWS <cursor> | \
-             HOLDS <digest>… | PART <digest>",
+            "RBX VERSION | INVITE <user> | PAIR <answer> <name> | UNPAIR | INFO | RESULT <id> | CLOCK | \
+             KNOWS <cursor> | HOLDS <digest>… | PART <digest>",
         ));
     };
     if account.who.is_stranger() && !matches!(command, Rbx::Invite(_) | Rbx::Pair(..)) {
@@ -87,14 +90,18 @@ async fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
         }),
         Rbx::Version => Ok(okay(format!("raspbox {PROTOCOL_VERSION}"))),
         Rbx::Unpair => unpair(backend, account),
+        Rbx::Info => {
+            account.need(Permission::List)?;
+            Ok(okay(info(backend, account)?.to_line()))
+        }
         Rbx::Clock => {
             account.need(Permission::List)?;
             Ok(okay(backend.drive().store()?.clock()?.to_string()))
         }
         Rbx::Result(id) => {
             account.need(Permission::List)?;
-            match backend.drive().store()?.summary(id)? {
-                Some(summary) => Ok(okay(summary.to_string())),
+            match backend.drive().store()?.receipt(id)? {
+                Some(receipt) => Ok(okay(receipt.to_string())),
                 None => Err(Trouble::unavailable("no such commit")),
             }
         }
@@ -116,6 +123,12 @@ async fn rbx(backend: &Backend, account: &Account, arguments: &str) -> Answer {
     }
 }
 
+/// What the appliance says of itself and the drive.
+pub(crate) fn info(backend: &Backend, account: &Account) -> Result<Info, Trouble> {
+    let (now, writable) = (SystemTime::now().into(), account.permissions.can_write());
+    Ok(backend.drive().store()?.info(now, writable)?)
+}
+
 pub(crate) fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
     let (verb, rest) = arguments.split_once(' ').unwrap_or((arguments, ""));
     let rest = rest.trim();
@@ -127,6 +140,7 @@ pub(crate) fn parse_rbx(arguments: &str) -> Option<Rbx<'_>> {
             Some(Rbx::Pair(answer, name))
         }
         "UNPAIR" if rest.is_empty() => Some(Rbx::Unpair),
+        "INFO" if rest.is_empty() => Some(Rbx::Info),
         "CLOCK" if rest.is_empty() => Some(Rbx::Clock),
         "RESULT" => Some(Rbx::Result(rest.parse().ok()?)),
         "KNOWS" => Some(Rbx::Knows(rest.parse().ok()?)),
@@ -246,6 +260,7 @@ mod tests {
             Some(Rbx::Pair(answer.parse().unwrap(), "Ann's laptop"))
         );
         assert_eq!(parse_rbx("UNPAIR"), Some(Rbx::Unpair));
+        assert_eq!(parse_rbx("Info"), Some(Rbx::Info));
         assert_eq!(parse_rbx("clock"), Some(Rbx::Clock));
         assert_eq!(parse_rbx(&format!("RESULT {id}")), Some(Rbx::Result(id)));
         let digests = vec![Digest::of(b"a"), Digest::of(b"b")];

@@ -59,7 +59,7 @@ pub struct Engine {
     unsyncable: Vec<(String, String)>,
     /// Whether the remote tree has unknown nodes in place of what the state remembers.
     remote_unseen: bool,
-    cursor: Option<Cursor>,
+    pub(crate) cursor: Option<Cursor>,
 }
 
 /// Where to look on the local side.
@@ -629,9 +629,8 @@ impl Engine {
         lap: &mut Lap<'_, '_>,
     ) -> Result<(), SyncError> {
         self.adopt(&plan.adopt, lap.workspace)?;
-        let pushes = !plan.push.is_empty();
-        self.push(plan.push, lap)?;
-        if pushes && self.remote.knows_hashes() {
+        let followed = self.push(plan.push, lap)?;
+        if !followed && self.remote.knows_hashes() {
             self.remember_reached()?;
         }
         self.move_aside(&plan.asides, lap)?;

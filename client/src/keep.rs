@@ -72,7 +72,7 @@ impl Engine {
         let ops: Vec<Op> = batch.iter().map(op).collect();
         let top = lap.workspace.top();
         let sent_bytes = &mut lap.summary.sent_bytes;
-        let outcomes = self.remote.push(
+        let pushed = self.remote.push(
             &ops,
             &mut |index| {
                 let path = &batch[index].0;
@@ -80,7 +80,7 @@ impl Engine {
             },
             &mut sending(sent_bytes, lap.report),
         )?;
-        for ((path, file), outcome) in batch.iter().zip(outcomes) {
+        for ((path, file), outcome) in batch.iter().zip(pushed.outcomes) {
             match outcome {
                 Outcome::Done(_) => lap.did(Deed::Kept, path),
                 Outcome::Refused(refusal) => drop(refused.insert(file.digest, refusal)),

@@ -3,12 +3,14 @@
 use crate::chunks::CONTENT_MIN_BYTES;
 use crate::engine::{Engine, Lap, SyncError, set};
 use crate::local::{Expected, Workspace};
+use crate::remote::Pushed;
 use crate::report::{Deed, Event, sending};
 use crate::scan::Seen;
 use raspbox_core::plan::{Action, Adoption, Aside, Problem, Trouble};
 use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
-use raspbox_protocol::{Entry, RelPath, Version};
+use raspbox_protocol::special::Stretch;
+use raspbox_protocol::{Cursor, Entry, RelPath, Version};
 use std::io;
 
 /// The most operations that are sent at once: enough that round trips and syncs of the drive cost
@@ -47,22 +49,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Changes the remote side, a batch at a time.
+    /// Changes the remote side, a batch at a time. Returns whether the cursor is where the remote's journal was after
+    /// that.
     pub(crate) fn push(
         &mut self,
         actions: Vec<Push>,
         lap: &mut Lap<'_, '_>,
-    ) -> Result<(), SyncError> {
+    ) -> Result<bool, SyncError> {
         let mut rest = &actions[..];
+        let mut followed = true;
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(batch_len(rest, BATCH_OPS, BATCH_BYTES));
-            self.push_batch(batch, lap)?;
+            followed &= self.push_batch(batch, lap)?;
             rest = later;
         }
-        Ok(())
+        Ok(followed)
     }
 
-    fn push_batch(&mut self, batch: &[Push], lap: &mut Lap<'_, '_>) -> Result<(), SyncError> {
+    fn push_batch(&mut self, batch: &[Push], lap: &mut Lap<'_, '_>) -> Result<bool, SyncError> {
         let ops = batch.iter().map(|action| self.patched(op(action)));
         let ops = ops.collect::<rusqlite::Result<Vec<Op>>>()?;
         self.note_sent(batch)?;
@@ -73,7 +77,7 @@ impl Engine {
             report(Event::Spared(spared_bytes));
         }
         let sent_bytes = &mut lap.summary.sent_bytes;
-        let outcomes = self.remote.push(
+        let Pushed { outcomes, alone } = self.remote.push(
             &ops,
             &mut |index| {
                 let path = batch[index].path();
@@ -96,7 +100,7 @@ impl Engine {
             Action::Delete { .. } => None,
         });
         self.make_durable(&here.collect::<Vec<_>>(), lap.workspace)?;
-        self.record_pushed(&done)?;
+        let followed = self.record_pushed(&done, &alone)?;
         for ((action, op), outcome) in batch.iter().zip(&ops).zip(outcomes) {
             if let (Op::Patch { patch, .. }, Outcome::Refused(Refusal::BadContent)) = (op, &outcome)
             {
@@ -119,7 +123,7 @@ impl Engine {
                 Outcome::Refused(refusal) => lap.refused(action.path(), refusal),
             }
         }
-        Ok(())
+        Ok(followed)
     }
 
     /// Of a large file that the remote has an older content of, only what is new in it.
@@ -207,7 +211,13 @@ impl Engine {
             .map_err(|source| self.local_error(source))
     }
 
-    fn record_pushed(&mut self, done: &[(&Push, Version)]) -> rusqlite::Result<()> {
+    /// Records what was done, and goes on to the end of the journal where nothing else was: what this side did
+    /// itself it need not be told. Returns whether it did.
+    fn record_pushed(
+        &mut self,
+        done: &[(&Push, Version)],
+        alone: &[Stretch],
+    ) -> rusqlite::Result<bool> {
         let own_versions = self.remote.knows_hashes();
         for (action, version) in done {
             match action {
@@ -231,6 +241,7 @@ impl Engine {
             }
         }
         let (baseline, remote) = (&self.baseline, &self.remote_tree);
+        let followed = follow(self.cursor(), alone);
         self.state.write(|w| {
             w.clear_sent()?;
             for (action, version) in done {
@@ -259,8 +270,10 @@ impl Engine {
                     }
                 }
             }
-            Ok(())
-        })
+            followed.map_or(Ok(()), |cursor| w.set_cursor(cursor))
+        })?;
+        self.cursor = followed.or(self.cursor);
+        Ok(followed.is_some())
     }
 
     /// Moves local edits out of the way of the remote's.
@@ -286,6 +299,20 @@ impl Engine {
         lap.again |= !asides.is_empty();
         Ok(())
     }
+}
+
+/// Where a journal is that was known up to a position, after these stretches; `None` where something else came in between, or
+/// nothing is known of it.
+fn follow(known: Option<Cursor>, alone: &[Stretch]) -> Option<Cursor> {
+    let (first, rest) = alone.split_first()?;
+    let (known, end) = (known?, first.end());
+    if first.after != known {
+        return None;
+    }
+    if rest.is_empty() {
+        return Some(end);
+    }
+    follow(Some(end), rest)
 }
 
 impl Lap<'_, '_> {

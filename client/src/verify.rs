@@ -345,12 +345,12 @@ impl Engine {
             file,
         };
         let top = workspace.top();
-        let outcomes = self.remote.push(
+        let pushed = self.remote.push(
             &[op],
             &mut |_| top.parent_of(from)?.open_file(from.name()),
             &mut |_| {},
         )?;
-        let Some(Outcome::Done(version)) = outcomes.first() else {
+        let Some(Outcome::Done(version)) = pushed.outcomes.first() else {
             return Ok(false);
         };
         let entry = Entry::File(file);

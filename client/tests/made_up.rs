@@ -4,7 +4,7 @@
 
 use raspbox::engine::{Engine, Options, Scope, SyncError};
 use raspbox::local::Workspace;
-use raspbox::remote::{Events, Look, Progress, Remote, RemoteError, RemoteTree, Sink};
+use raspbox::remote::{Events, Look, Progress, Pushed, Remote, RemoteError, RemoteTree, Sink};
 use raspbox::verify::{Cure, Finding, Side};
 use raspbox_beneath::File;
 use raspbox_core::guard::{Allowances, Displaced, Halt};
@@ -93,7 +93,7 @@ impl Remote for Spoilt {
         ops: &[Op],
         _: &mut dyn FnMut(usize) -> io::Result<File>,
         _: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Outcome>, RemoteError> {
+    ) -> Result<Pushed, RemoteError> {
         let mut pushed = self.pushed.lock().expect("nobody panicked");
         for op in ops {
             let Op::Put { path, .. } = op else {
@@ -101,7 +101,7 @@ impl Remote for Spoilt {
             };
             pushed.push(path.clone());
         }
-        Ok(vec![Outcome::Done(Version(9)); ops.len()])
+        Ok(ops.iter().map(|_| Outcome::Done(Version(9))).collect())
     }
 
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
@@ -293,7 +293,7 @@ impl Remote for Drive {
         ops: &[Op],
         _: &mut dyn FnMut(usize) -> io::Result<File>,
         _: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Outcome>, RemoteError> {
+    ) -> Result<Pushed, RemoteError> {
         let done = ops.iter().map(|op| match op {
             Op::Put { path, file, .. } => {
                 self.files.insert(path.clone(), *file);
@@ -477,7 +477,7 @@ impl Remote for Written {
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
         _: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Outcome>, RemoteError> {
+    ) -> Result<Pushed, RemoteError> {
         let mut on = self.on();
         let keep = |(n, op): (usize, &Op)| {
             let Op::Keep { path, file } = op else {

@@ -1,19 +1,25 @@
 //! The remote side as an appliance, with the real daemon, and with a wire in between that is cut.
 
+use raspbox::engine::{Engine, Options, Scope};
+use raspbox::local::Workspace;
 use raspbox::remote::appliance::Appliance;
 use raspbox::remote::connection::{Connection, Endpoint, Tls};
-use raspbox::remote::{Digest256, Look, Progress, Remote, RemoteError, RemoteTree, Sink, pairing};
+use raspbox::remote::{
+    Digest256, Events, Look, Progress, Pushed, Remote, RemoteError, RemoteTree, Sink, pairing,
+};
 use raspbox_beneath::File;
+use raspbox_core::guard::Displaced;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
+use raspbox_protocol::info::Info;
 use raspbox_protocol::want::Want;
-use raspbox_protocol::{Digest, Entry, File as FileEntry, Mtime, RelPath, Version};
+use raspbox_protocol::{Cursor, Digest, Entry, File as FileEntry, Mtime, RelPath, Version};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use tempfile::TempDir;
 
@@ -280,7 +286,8 @@ fn a_commit_is_pushed_looked_at_and_pulled() {
             Progress::Sent(more) => sent += more,
             Progress::Spared(bytes) => assert_eq!(bytes, 0, "nothing had come before"),
         })
-        .expect("it answers");
+        .expect("it answers")
+        .outcomes;
     assert!(
         outcomes.iter().all(|o| matches!(o, Outcome::Done(_))),
         "{outcomes:?}"
@@ -332,7 +339,8 @@ fn each_operation_is_refused_alone() {
     };
     let outcomes = remote
         .push(&ops, &mut open, &mut |_| {})
-        .expect("it answers");
+        .expect("it answers")
+        .outcomes;
     assert!(matches!(outcomes[0], Outcome::Done(_)));
     assert_eq!(outcomes[1], Outcome::Refused(Refusal::Changed));
     assert_eq!(outcomes[2], Outcome::Refused(Refusal::NoParent));
@@ -372,6 +380,130 @@ fn events_tell_of_what_another_device_did() {
     let until = look(&mut other, None).cursor;
     while events.next().expect("it lives") != until {}
     assert_eq!(versions(&look(&mut one, Some(&before))).len(), 1);
+}
+
+/// What somebody else pushes after a look and before the next push.
+struct Meddled {
+    inner: Appliance,
+    /// How many changes each look has told.
+    told: Arc<Mutex<Vec<usize>>>,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
+}
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
+impl Remote for Meddled {
+    fn info(&mut self) -> Result<Info, RemoteError> {
+        self.inner.info()
+    }
+
+    fn knows(&mut self, cursor: Cursor) -> Result<bool, RemoteError> {
+        self.inner.knows(cursor)
+    }
+
+    fn look(
+        &mut self,
+        since: Option<Cursor>,
+        known: &RemoteTree,
+        local_file: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
+    ) -> Result<Look, RemoteError> {
+        let look = self.inner.look(since, known, local_file)?;
+        self.told.lock().expect("whole").push(look.changes.len());
+        Ok(look)
+    }
+
+    fn push(
+        &mut self,
+        ops: &[Op],
+        open: &mut dyn FnMut(usize) -> io::Result<File>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Pushed, RemoteError> {
+        if let Some(meanwhile) = self.meanwhile.lock().expect("whole").take() {
+            meanwhile();
+        }
+        self.inner.push(ops, open, progress)
+    }
+
+    fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {
+        self.inner.pull(wants, sink)
+    }
+
+    fn knows_hashes(&self) -> bool {
+        self.inner.knows_hashes()
+    }
+
+    fn displaced(&self) -> Displaced {
+        self.inner.displaced()
+    }
+
+    fn events(&self, since: Cursor) -> Result<Option<Box<dyn Events>>, RemoteError> {
+        self.inner.events(since)
+    }
+}
+
+#[test]
+fn what_one_did_oneself_is_not_told_again_and_what_others_did_is() {
+    let daemon = Daemon::start();
+    let (_, inner) = daemon.device();
+    let (_, mut other) = daemon.device();
+    let (told, meanwhile) = (Arc::default(), Arc::default());
+    let remote = Meddled {
+        inner,
+        told: Arc::clone(&told),
+        meanwhile: Arc::clone(&meanwhile),
+    };
+    let folder = daemon.dir.path().join("folder");
+    Workspace::mark(&folder, "pair").expect("marked");
+    let database = daemon.dir.path().join("sync.db");
+    let engine = Engine::open(&folder, "pair", "laptop", &database, Box::new(remote));
+    let mut engine = engine.expect("an engine");
+    let mut round = move || {
+        let summary = engine.round(&Scope::All, Options::default(), &mut |_| {});
+        let told: Vec<usize> = std::mem::take(&mut *told.lock().expect("whole"));
+        (summary.expect("a round"), told.iter().sum::<usize>())
+    };
+    let save = |name: &str, content: &str| {
+        std::fs::create_dir_all(folder.join(name).parent().expect("in a folder")).expect("made");
+        std::fs::write(folder.join(name), content).expect("written");
+    };
+
+    save("d/a", "mine");
+    save("ignored/x", "stays here");
+    save(".raspboxignore", "ignored\n");
+    // What others made before is told once.
+    let theirs = [Op::MakeFolder { path: path("e") }];
+    let mut nothing = |_| holding(b"");
+    other
+        .push(&theirs, &mut nothing, &mut |_| {})
+        .expect("done");
+    assert_eq!(round().1, 1);
+    let (summary, heard) = round();
+    assert_eq!((summary.pushed, heard), (0, 0), "its own were told");
+
+    // Of a folder that moves, and one of whose entries is deleted, nothing is told either.
+    save("d/b", "mine too");
+    assert_eq!(round().1, 0);
+    std::fs::rename(folder.join("d"), folder.join("e/d")).expect("moved");
+    std::fs::remove_file(folder.join("e/d/b")).expect("removed");
+    assert_eq!(round().1, 0);
+    assert_eq!(round().1, 0, "its own were told");
+    assert_eq!(daemon.read("e/d/a"), b"mine");
+
+    // But where somebody else comes in between, all is told from there on: theirs, and its own.
+    *meanwhile.lock().expect("whole") = Some(Box::new(move || {
+        let op = put("theirs", b"theirs", Expect::Absent);
+        let done = other.push(&[op], &mut |_| holding(b"theirs"), &mut |_| {});
+        done.expect("done");
+    }));
+    save("e/c", "mine as well");
+    assert_eq!(round().0.pushed, 1);
+    let (summary, heard) = round();
+    assert_eq!((summary.pulled, heard), (1, 2));
+    assert_eq!(
+        std::fs::read(folder.join("theirs")).expect("it came"),
+        b"theirs"
+    );
+    assert_eq!(round().1, 0);
 }
 
 /// Passes bytes between clients and the daemon's control port, until it has passed so many from the
@@ -440,7 +572,7 @@ fn a_cut_control_connection_anywhere_costs_nothing() {
         let pushed = remote.push(&[op], &mut |_| holding(&content), &mut |_| {});
         let pushed = pushed.unwrap_or_else(|error| panic!("cut after {bytes}: {error}"));
         // Never "changed" by itself: the same commit isn't applied twice.
-        let [Outcome::Done(version)] = pushed[..] else {
+        let [Outcome::Done(version)] = pushed.outcomes[..] else {
             panic!("cut after {bytes}: {pushed:?}");
         };
         let wants = [Want {

@@ -58,6 +58,7 @@ fn act(remote: &mut Foreign, op: Op, content: &[u8]) -> Outcome {
     let outcomes = remote.push(&[op], &mut |_| holding(content), &mut |_| {});
     let [outcome] = outcomes
         .expect("the server answers")
+        .outcomes
         .try_into()
         .expect("one for one");
     outcome
@@ -356,7 +357,7 @@ fn refusals_say_why_and_leave_nothing_behind() {
             Progress::Sent(more) => sent += more,
             Progress::Spared(bytes) => panic!("{bytes} bytes had come before"),
         });
-        let outcomes = outcomes.expect("the server answers");
+        let outcomes = outcomes.expect("the server answers").outcomes;
         assert!(matches!(outcomes[0], Outcome::Refused(Refusal::Failed(_))));
         assert!(matches!(outcomes[1], Outcome::Done(_)));
         assert_eq!(sent, 1);

@@ -8,9 +8,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The longest `info` that is read, in bytes.
-pub const INFO_MAX_BYTES: usize = 16 << 10;
-
 /// An appliance and the drive in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
@@ -98,6 +95,24 @@ impl fmt::Display for Info {
         writeln!(f, "writable {}", self.writable)?;
         writeln!(f, "keeps {}", self.keeps)
     }
+}
+
+/// What stands between the lines where they are told in one: by `SITE RBX INFO`, which takes a round trip in place of
+/// a transfer's five.
+const BETWEEN: &str = "; ";
+
+impl Info {
+    /// All of it in one line.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        self.to_string().trim_end().replace('\n', BETWEEN)
+    }
+}
+
+/// The lines that were told in one.
+#[must_use]
+pub fn lines(line: &str) -> String {
+    line.replace(BETWEEN, "\n")
 }
 
 impl FromStr for Info {

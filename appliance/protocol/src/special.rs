@@ -70,6 +70,25 @@ pub struct NoSuchSpecial;
 
 /// What the appliance answers to `SITE RBX RESULT <id>`, after the reply code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// What became of it.
+    pub summary: CommitSummary,
+    /// Where the journal has it, if that is still known and nothing else is there.
+    pub alone: Option<Stretch>,
+}
+
+/// A stretch of the journal that one commit wrote alone: who knew all before it, and knows what became of that
+/// commit, knows all up to its end, and need not be told what it did itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Where the journal was before.
+    pub after: Cursor,
+    /// The number of its last change; that of `after` where it changed nothing.
+    pub last: u64,
+}
+
+/// What became of a commit, in one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitSummary {
     /// Every operation was done; the first has version `first`, each further one the next number.
     All {
@@ -208,6 +227,56 @@ impl FromStr for CommitSummary {
     }
 }
 
+impl Stretch {
+    /// Where the journal was after it.
+    #[must_use]
+    pub fn end(&self) -> Cursor {
+        Cursor {
+            seq: self.last,
+            ..self.after
+        }
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.summary)?;
+        match self.alone {
+            Some(Stretch { after, last }) => write!(f, " alone {after} to {last}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Receipt {
+    type Err = NoSuchSpecial;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchSpecial> {
+        let (summary, alone) = match text.split_once(" alone ") {
+            None => (text, None),
+            Some((summary, stretch)) => (summary, Some(stretch.parse()?)),
+        };
+        Ok(Receipt {
+            summary: summary.parse()?,
+            alone,
+        })
+    }
+}
+
+impl FromStr for Stretch {
+    type Err = NoSuchSpecial;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchSpecial> {
+        let (after, last) = text.split_once(" to ").ok_or(NoSuchSpecial)?;
+        let after: Cursor = after.parse().map_err(|_| NoSuchSpecial)?;
+        let last = last.parse().map_err(|_| NoSuchSpecial)?;
+        let forward = after.seq <= last;
+        forward
+            .then_some(Stretch { after, last })
+            .ok_or(NoSuchSpecial)
+    }
+}
+
 impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "now {} begun {}", self.now.0, self.begun.0)
@@ -231,7 +300,7 @@ impl FromStr for Clock {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, CommitSummary, NoSuchSpecial, RequestId, Special};
+    use super::{Clock, CommitSummary, NoSuchSpecial, Receipt, RequestId, Special, Stretch};
     use crate::{Cursor, Epoch, Mtime, RelPath, Version};
 
     #[test]
@@ -323,6 +392,26 @@ mod tests {
             assert_eq!(summary.to_string().parse(), Ok(summary));
         }
         assert!("all 3 from".parse::<CommitSummary>().is_err());
+    }
+
+    #[test]
+    fn receipts_print_and_parse() {
+        let after = Cursor {
+            epoch: Epoch([1; 16]),
+            seq: 40,
+        };
+        let summary = CommitSummary::Mixed { ops: 2 };
+        for alone in [None, Some(Stretch { after, last: 43 })] {
+            let receipt = Receipt { summary, alone };
+            assert_eq!(receipt.to_string().parse(), Ok(receipt));
+        }
+        for bad in ["", "to 43", " to 43", "x to 43"] {
+            let text = format!("mixed 2 alone {bad}");
+            assert!(text.parse::<Receipt>().is_err(), "{text}");
+        }
+        // Back it never goes.
+        let text = format!("mixed 2 alone {after} to 39");
+        assert!(text.parse::<Receipt>().is_err(), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use raspbox_protocol::damage::{self, Damage, DamageError, Place};
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::{Ended, HistoryFrame, How, Past};
 use raspbox_protocol::holds::HoldsFrame;
-use raspbox_protocol::info::{DriveId, Holds, Info};
+use raspbox_protocol::info::{self, DriveId, Holds, Info};
 use raspbox_protocol::patch::{Patch, Piece};
 use raspbox_protocol::path::PATH_MAX_BYTES;
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
@@ -367,7 +367,7 @@ fn a_path_in_a_frame_keeps_the_rules_of_paths() {
 }
 
 #[test]
-fn info_is_text() {
+fn info_is_text_and_a_line_of_it() {
     let info = Info {
         protocol: PROTOCOL_VERSION,
         drive: DriveId([1; 16]),
@@ -403,6 +403,9 @@ fn info_is_text() {
                 keeps true\n";
     assert_eq!(info.to_string(), text);
     assert_eq!(text.parse(), Ok(info.clone()));
+    let line = info.to_line();
+    assert!(line.starts_with("protocol 1; drive 01") && line.ends_with("; keeps true"));
+    assert_eq!(info::lines(&line).parse(), Ok(info.clone()));
     let newer = format!("colour blue\r\n{}", text.replace('\n', "\r\n"));
     assert_eq!(newer.parse(), Ok(info.clone()));
     let older = text.replace("keeps true\n", "");

@@ -28,9 +28,9 @@ use crate::rows::{self, Intent};
 use crate::staging::digest_of;
 use raspbox_beneath::{Written, random_name, unreadable};
 use raspbox_protocol::commit::{Outcome, ResultFrame};
-use raspbox_protocol::special::RequestId;
-use raspbox_protocol::{Digest, Entry, RelPath, Version, wire};
-use std::collections::{BTreeMap, HashMap};
+use raspbox_protocol::special::{RequestId, Stretch};
+use raspbox_protocol::{Cursor, Digest, Entry, RelPath, Version, wire};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::rc::Rc;
 
@@ -137,6 +137,7 @@ impl Inner {
         let written = at_once.then(|| self.own.folder.written()).transpose();
         let written = written.map_err(|error| StoreError::io("the drive", error))?;
         let tx = self.begin(db)?;
+        let before = tx.seq();
         let mut batch = Batch {
             store: self,
             tx: &tx,
@@ -169,8 +170,17 @@ impl Inner {
         }
         rows::clear_intents(&tx)?;
         let disposable = batch.disposable;
+        let last = tx.seq();
+        let alone = wrote_alone(before, last, &done);
         self.publish(tx)?;
         self.step();
+        if let (Some(id), true) = (request, alone) {
+            let after = Cursor {
+                seq: before,
+                ..self.cursor()
+            };
+            self.note_alone(id, Stretch { after, last });
+        }
         Ok((done, disposable))
     }
 
@@ -449,6 +459,14 @@ pub(crate) fn clash(path: &RelPath) -> StoreError {
     }
 }
 
+/// Whether all numbers between the two are those of these changes. What was found there meanwhile, or was
+/// there already, has others.
+fn wrote_alone(before: u64, last: u64, done: &Done) -> bool {
+    let versions = done.iter().flatten().map(|version| version.0);
+    let own: BTreeSet<u64> = versions.filter(|version| *version > before).collect();
+    own.len() as u64 == last - before
+}
+
 /// The outcomes as they are kept and sent.
 pub(crate) fn to_frames(done: &Done, changes: &[Change]) -> Vec<u8> {
     let mut frames: Vec<ResultFrame> = done
@@ -466,5 +484,27 @@ fn outcome(result: &Result<Version, StoreError>, change: &Change) -> Outcome {
         (Ok(version), _) => Outcome::Done(*version),
         (Err(_), Change::Refused(refusal)) => Outcome::Refused(refusal.clone()),
         (Err(error), _) => Outcome::Refused(Refusal::from(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrote_alone;
+    use crate::error::StoreError;
+    use raspbox_protocol::Version;
+
+    #[test]
+    fn alone_is_where_each_number_is_one_of_its_own() {
+        let done = |versions: &[u64]| versions.iter().map(|v| Ok(Version(*v))).collect();
+        assert!(wrote_alone(7, 7, &vec![]));
+        assert!(wrote_alone(7, 9, &done(&[8, 9])));
+        // What was there already, and what was deleted though it wasn't there.
+        assert!(wrote_alone(7, 8, &done(&[3, 8, 8])));
+        let refused = Err(StoreError::NoSpace);
+        assert!(wrote_alone(7, 8, &vec![refused, Ok(Version(8))]));
+        // Something else was journalled meanwhile, in front, in between or behind.
+        assert!(!wrote_alone(7, 9, &done(&[9])));
+        assert!(!wrote_alone(7, 10, &done(&[8, 10])));
+        assert!(!wrote_alone(7, 8, &vec![]));
     }
 }

@@ -11,14 +11,19 @@ use nix::libc;
 use raspbox_beneath::File;
 use raspbox_protocol::info::DriveId;
 use raspbox_protocol::path::RESERVED_NAME;
+use raspbox_protocol::special::{RequestId, Stretch};
 use raspbox_protocol::{Cursor, RelPath};
 use rusqlite::Connection;
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+/// Of how many commits it is remembered what they have written alone: of as many as there are sessions by default.
+const ALONE_MAX: usize = 64;
 
 /// How many idle connections for reading are kept.
 const READERS_MAX: usize = 4;
@@ -39,6 +44,8 @@ pub(crate) struct Inner {
     writer: Mutex<Writer>,
     readers: Mutex<Vec<Connection>>,
     cursor: Mutex<Cursor>,
+    /// What the last commits have written alone, the newest last. Who sent one asks at once, or not at all.
+    alone: Mutex<VecDeque<(RequestId, Stretch)>>,
     listener: Mutex<Option<Listener>>,
     steps: AtomicU32,
     pub(crate) read_whole: ReadWhole,
@@ -121,6 +128,7 @@ impl Inner {
             }),
             readers: Mutex::default(),
             cursor: Mutex::new(cursor),
+            alone: Mutex::default(),
             listener: Mutex::default(),
             steps: AtomicU32::new(0),
             read_whole: ReadWhole::default(),
@@ -233,6 +241,22 @@ impl Inner {
             listener(now);
         }
         Ok(())
+    }
+
+    /// Remembers what a commit has written alone.
+    pub(crate) fn note_alone(&self, id: RequestId, stretch: Stretch) {
+        let mut alone = lock_anyway(&self.alone);
+        if alone.len() == ALONE_MAX {
+            alone.pop_front();
+        }
+        alone.push_back((id, stretch));
+    }
+
+    /// What a commit has written alone, where that was so and is still known.
+    pub(crate) fn alone(&self, id: RequestId) -> Option<Stretch> {
+        let alone = lock_anyway(&self.alone);
+        let known = alone.iter().find(|(known, _)| *known == id);
+        known.map(|(_, stretch)| *stretch)
     }
 
     /// Begins a transaction.

@@ -59,7 +59,7 @@ use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::Past;
 use raspbox_protocol::holds::Held;
 use raspbox_protocol::info::{DriveId, Info};
-use raspbox_protocol::special::{Clock, CommitSummary, RequestId};
+use raspbox_protocol::special::{Clock, CommitSummary, Receipt, RequestId};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Cursor, Digest, File, Mtime, PROTOCOL_VERSION, RelPath, Version};
 use std::io::{self, Read};
@@ -402,6 +402,15 @@ impl Store {
     /// The same in one line.
     pub fn summary(&self, id: RequestId) -> Result<Option<CommitSummary>, StoreError> {
         commit::summary(&self.0, id)
+    }
+
+    /// The same, and where the journal has it.
+    pub fn receipt(&self, id: RequestId) -> Result<Option<Receipt>, StoreError> {
+        let summary = commit::summary(&self.0, id)?;
+        Ok(summary.map(|summary| Receipt {
+            summary,
+            alone: self.0.alone(id),
+        }))
     }
 
     /// Whether a position is one that this drive's journal has been at: else it is another drive's, or

@@ -39,6 +39,52 @@ fn a_commit_applies_everything_in_order() {
     assert_eq!(my.staged(), 0);
 }
 
+/// Whose changes stand between two positions decides what a client isn't told.
+#[test]
+fn a_receipt_tells_where_the_journal_has_what_a_commit_did_alone() {
+    let mut my = Box::new();
+    let alone = |my: &Box, n| {
+        let receipt = my.store().receipt(id(n)).expect("an answer");
+        receipt.expect("it is known").alone
+    };
+    let from = |my: &Box| my.store().cursor();
+
+    let before = from(&my);
+    my.commit(1, &[mkdir("d"), put("d/a", ABSENT, "one")]);
+    let stretch = alone(&my, 1).expect("alone");
+    assert_eq!((stretch.after, stretch.end()), (before, from(&my)));
+
+    // What changed nothing is at no place of its own, and what was refused neither.
+    let before = from(&my);
+    my.commit(2, &[mkdir("d"), delete("never", Version(7))]);
+    my.commit(3, &[mkdir("d/e"), put("no/folder", ABSENT, "x")]);
+    let [nothing, some] = [2, 3].map(|n| alone(&my, n).expect("alone"));
+    assert_eq!((nothing.after, nothing.end()), (before, before));
+    assert_eq!((some.after, some.end()), (before, from(&my)));
+
+    // What others wrote on the drive is found by the commit, and comes before it.
+    let before = from(&my);
+    std::fs::write(my.at("d/theirs"), "theirs").expect("written");
+    std::fs::write(my.at("d/a"), "another").expect("written");
+    let a = my.version("d/a");
+    assert_eq!(
+        my.one(4, put("d/a", at(a), "two")),
+        refused(Refusal::Changed)
+    );
+    let stretch = alone(&my, 4).expect("alone");
+    assert!(stretch.after.seq > before.seq, "{stretch:?}");
+    assert_eq!(stretch.end(), from(&my));
+
+    // Who comes later doesn't matter, and a restart forgets.
+    my.commit(5, &[put("b", ABSENT, "b")]);
+    let stretch = alone(&my, 5);
+    my.put("c", "c").expect("put");
+    assert_eq!(alone(&my, 5), stretch);
+    my.reopen();
+    assert_eq!(alone(&my, 5), None);
+    assert_eq!(my.store().receipt(id(6)).expect("unknown"), None);
+}
+
 #[test]
 fn a_commit_is_applied_once() {
     let my = Box::new();

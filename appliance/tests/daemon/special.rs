@@ -6,7 +6,7 @@ use raspbox_protocol::commit::{CommitFrame, Expect, Op, Outcome, Refusal, Result
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::holds::{self, Held, HoldsFrame};
 use raspbox_protocol::info::Info;
-use raspbox_protocol::special::{CommitSummary, RequestId};
+use raspbox_protocol::special::{CommitSummary, Receipt, RequestId};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, Frame, FrameReader, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Entry, File, Mtime, RelPath, Version};
@@ -83,7 +83,7 @@ fn commit(client: &mut Client, id: RequestId, ops: u32, mut frames: Vec<CommitFr
         .code
 }
 
-fn summary(client: &mut Client, id: RequestId) -> CommitSummary {
+fn receipt(client: &mut Client, id: RequestId) -> Receipt {
     let reply = client.command(&format!("SITE RBX RESULT {id}")).expect(200);
     reply
         .text
@@ -91,6 +91,10 @@ fn summary(client: &mut Client, id: RequestId) -> CommitSummary {
         .trim_end()
         .parse()
         .unwrap()
+}
+
+fn summary(client: &mut Client, id: RequestId) -> CommitSummary {
+    receipt(client, id).summary
 }
 
 #[test]

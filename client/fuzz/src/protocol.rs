@@ -8,7 +8,7 @@ use raspbox_protocol::holds::{self, Held, HoldsFrame};
 use raspbox_protocol::info::{DriveId, Info};
 use raspbox_protocol::pairing::{Acceptance, Accepted, Invitation};
 use raspbox_protocol::path::{DEPTH_MAX, NAME_MAX_BYTES, PATH_MAX_BYTES, check_name};
-use raspbox_protocol::special::{Clock, CommitSummary, RequestId, Special, is_folder};
+use raspbox_protocol::special::{Clock, CommitSummary, Receipt, RequestId, Special, is_folder};
 use raspbox_protocol::want::{ContentFrame, WantFrame};
 use raspbox_protocol::wire::{Frame, FrameReader, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Epoch, RelPath};
@@ -104,6 +104,7 @@ pub(crate) fn special(bytes: &[u8]) {
     prints::<DriveId>(&text);
     prints::<RequestId>(&text);
     prints::<CommitSummary>(&text);
+    prints::<Receipt>(&text);
     prints::<Clock>(&text);
     prints::<Held>(&text);
     if let Some(digests) = holds::parse_line(&text) {

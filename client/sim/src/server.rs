@@ -256,11 +256,16 @@ impl Control for Session {
         let digests = line
             .strip_prefix("SITE RBX HOLDS ")
             .and_then(holds::parse_line);
+        let info = line == "SITE RBX INFO";
         if let (true, Some(store)) = (
-            cursor.is_some() || digests.is_some(),
+            info || cursor.is_some() || digests.is_some(),
             SERVER.with_borrow(|s| s.store.clone()),
         ) {
             let answer = world::on_appliance(|| match (cursor, &digests) {
+                _ if info => {
+                    let info = store.info(raspbox_beneath::now(), true);
+                    info.map(|info| info.to_line())
+                }
                 (Some(cursor), _) => store.knows(cursor).map(|known| {
                     let known = if known { KNOWN } else { UNKNOWN };
                     known.to_owned()
@@ -281,8 +286,8 @@ impl Control for Session {
         let answer = match (id, SERVER.with_borrow(|server| server.store.clone())) {
             (None, Some(_)) => reply(500, "not here"),
             (_, None) => reply(450, "no drive"),
-            (Some(id), Some(store)) => match world::on_appliance(|| store.summary(id)) {
-                Ok(Some(summary)) => reply(200, summary.to_string()),
+            (Some(id), Some(store)) => match world::on_appliance(|| store.receipt(id)) {
+                Ok(Some(receipt)) => reply(200, receipt.to_string()),
                 Ok(None) => reply(550, "no such commit"),
                 Err(error) => refusal_reply(&error),
             },

@@ -330,7 +330,8 @@ fn push(engine: &mut Engine, ops: &[Op]) -> Result<Vec<Outcome>, RemoteError> {
     while !rest.is_empty() {
         let (batch, later) = rest.split_at(batch_len(rest));
         let mut open = |_| Err(std::io::ErrorKind::Unsupported.into());
-        outcomes.extend(engine.remote.push(batch, &mut open, &mut |_| {})?);
+        let pushed = engine.remote.push(batch, &mut open, &mut |_| {})?;
+        outcomes.extend(pushed.outcomes);
         rest = later;
         if ops.len() > BATCH_OPS {
             println!("{} of {} done on the appliance", outcomes.len(), ops.len());

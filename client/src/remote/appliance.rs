@@ -7,7 +7,7 @@
 use super::connection::{Connection, Reply};
 use super::control::{Control, Data};
 use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed, HISTORY_MAX};
-use super::{Events, Look, Progress, Remote, RemoteError, RemoteTree, Sink};
+use super::{Events, Look, Progress, Pushed, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_beneath::File;
 use raspbox_core::guard::Displaced;
 use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, PART_MIN_BYTES, Refusal};
@@ -15,8 +15,10 @@ use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
 use raspbox_protocol::history::Past;
 use raspbox_protocol::holds::{self, Held, HoldsFrame};
-use raspbox_protocol::info::{INFO_MAX_BYTES, Info};
-use raspbox_protocol::special::{Clock, CommitSummary, KNOWN, RequestId, SITE, Special, UNKNOWN};
+use raspbox_protocol::info::{self, Info};
+use raspbox_protocol::special::{
+    Clock, CommitSummary, KNOWN, Receipt, RequestId, SITE, Special, Stretch, UNKNOWN,
+};
 use raspbox_protocol::want::{WANTS_MAX, Want};
 use raspbox_protocol::wire::{FrameReader, ReadError, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Mtime, PROTOCOL_VERSION, RelPath, Version};
@@ -43,6 +45,12 @@ pub type Appliance = ApplianceOver<Connection>;
 pub struct ApplianceOver<C: Control> {
     endpoint: C::Endpoint,
     connection: Option<C>,
+}
+
+/// What became of a commit.
+struct Settled {
+    outcomes: Vec<Outcome>,
+    alone: Option<Stretch>,
 }
 
 struct EventStream<C: Control> {
@@ -89,7 +97,7 @@ impl<C: Control> ApplianceOver<C> {
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Outcome>, RemoteError> {
+    ) -> Result<Settled, RemoteError> {
         let id = request_id();
         let mut draft = Draft::new(ops.len());
         let mut tries = 0;
@@ -101,7 +109,7 @@ impl<C: Control> ApplianceOver<C> {
                     .and_then(|connection| outcomes(connection, id, draft.sent()))
             };
             let done = match known {
-                Ok(Some(outcomes)) => Ok(outcomes),
+                Ok(Some(settled)) => Ok(settled),
                 Ok(None) => self.connection().and_then(|connection| {
                     ask_parts(connection, ops, &mut draft)?;
                     if tries == 0 {
@@ -113,7 +121,10 @@ impl<C: Control> ApplianceOver<C> {
                 Err(error) => Err(error),
             };
             match done {
-                Ok(outcomes) => return Ok(draft.merge(outcomes)),
+                Ok(Settled { outcomes, alone }) => {
+                    let outcomes = draft.merge(outcomes);
+                    return Ok(Settled { outcomes, alone });
+                }
                 Err(RemoteError::Unreachable { address, why }) if tries < RETRIES_MAX => {
                     tracing::warn!(address, why, commit = %id, "connection lost, trying again");
                     self.connection = None;
@@ -156,10 +167,14 @@ impl<C: Control> Remote for ApplianceOver<C> {
         _local_file: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
     ) -> Result<Look, RemoteError> {
         let feed = self.twice(|connection| {
-            if let Some(cursor) = since
-                && let Some(feed) = feed(connection, Special::Changes(cursor))?
-            {
-                return Ok(feed);
+            if let Some(cursor) = since {
+                // Mostly so, and then it is one round trip in place of a transfer's five.
+                if info(connection)?.cursor == cursor {
+                    return Ok(Feed::nothing_since(cursor));
+                }
+                if let Some(feed) = feed(connection, Special::Changes(cursor))? {
+                    return Ok(feed);
+                }
             }
             feed(connection, Special::Tree)?
                 .ok_or_else(|| connection.nonsense("it has no list of its files"))
@@ -172,13 +187,15 @@ impl<C: Control> Remote for ApplianceOver<C> {
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Outcome>, RemoteError> {
-        let mut outcomes = Vec::with_capacity(ops.len());
+    ) -> Result<Pushed, RemoteError> {
+        let mut pushed = Pushed::default();
         for (chunk, first) in ops.chunks(OPS_MAX).zip((0..).step_by(OPS_MAX)) {
             let mut open = |index| open(first + index);
-            outcomes.extend(self.commit(chunk, &mut open, progress)?);
+            let Settled { outcomes, alone } = self.commit(chunk, &mut open, progress)?;
+            pushed.outcomes.extend(outcomes);
+            pushed.alone.extend(alone);
         }
-        Ok(outcomes)
+        Ok(pushed)
     }
 
     /// After a lost connection it asks once more for what isn't settled, and of the one that was cut for the rest;
@@ -385,8 +402,11 @@ fn text<C: Control>(
 
 /// What the appliance says of itself, if it speaks our version.
 pub(super) fn info<C: Control>(connection: &mut C) -> Result<Info, RemoteError> {
-    let text = text(connection, Special::Info, INFO_MAX_BYTES)?
-        .map_err(|reply| connection.trouble(&reply))?;
+    let reply = connection.command(&format!("SITE {SITE} INFO"))?;
+    if !reply.is_done() {
+        return Err(connection.trouble(&reply));
+    }
+    let text = info::lines(&reply.text);
     // The version comes first: another one may have other lines.
     let version = text.lines().find_map(|line| line.strip_prefix("protocol "));
     if let Some(Ok(version)) = version.map(|version| version.trim().parse()) {
@@ -456,7 +476,7 @@ fn send_commit<C: Control>(
     draft: &mut Draft,
     open: &mut dyn FnMut(usize) -> io::Result<File>,
     progress: &mut dyn FnMut(u64),
-) -> Result<Vec<Outcome>, RemoteError> {
+) -> Result<Settled, RemoteError> {
     let mut stream = match connection.transfer(&format!("STOR {}", Special::Commit(id)), 0)? {
         Ok(stream) => stream,
         Err(reply) => return refused_whole(connection, &reply, draft.sent()),
@@ -531,9 +551,12 @@ fn refused_whole<C: Control>(
     connection: &C,
     reply: &Reply,
     sent: usize,
-) -> Result<Vec<Outcome>, RemoteError> {
+) -> Result<Settled, RemoteError> {
     match reply.code {
-        452 | 552 => Ok(vec![Outcome::Refused(Refusal::NoSpace); sent]),
+        452 | 552 => Ok(Settled {
+            outcomes: vec![Outcome::Refused(Refusal::NoSpace); sent],
+            alone: None,
+        }),
         _ => Err(connection.trouble(reply)),
     }
 }
@@ -543,7 +566,7 @@ fn outcomes<C: Control>(
     connection: &mut C,
     id: RequestId,
     sent: usize,
-) -> Result<Option<Vec<Outcome>>, RemoteError> {
+) -> Result<Option<Settled>, RemoteError> {
     let reply = connection.command(&format!("SITE {SITE} RESULT {id}"))?;
     if reply.code == 550 {
         return Ok(None);
@@ -552,7 +575,7 @@ fn outcomes<C: Control>(
         return Err(connection.trouble(&reply));
     }
     let odd = |what: &str| format!("what became of the changes isn't understood: {what}");
-    let summary: CommitSummary = (reply.text.parse())
+    let Receipt { summary, alone } = (reply.text.parse())
         .map_err(|_| connection.nonsense(odd(&super::peer::one_line(&reply.text))))?;
     let (ops, first) = match summary {
         CommitSummary::All { ops, first } => (ops, Some(first)),
@@ -566,7 +589,7 @@ fn outcomes<C: Control>(
         let done = versions.map(|version| version.map(|v| Outcome::Done(Version(v))));
         let done: Option<Vec<Outcome>> = done.collect();
         return match done {
-            Some(outcomes) => Ok(Some(outcomes)),
+            Some(outcomes) => Ok(Some(Settled { outcomes, alone })),
             None => Err(connection.nonsense(odd("versions out of range"))),
         };
     }
@@ -577,7 +600,7 @@ fn outcomes<C: Control>(
     let outcomes = streams::read_outcomes(BufReader::new(&mut stream), sent)
         .map_err(|error| read_trouble(connection, "result", &error))?;
     stream.finish_download()?;
-    Ok(Some(outcomes))
+    Ok(Some(Settled { outcomes, alone }))
 }
 
 fn fetch<C: Control>(

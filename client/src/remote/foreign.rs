@@ -19,12 +19,14 @@ pub use super::foreign_features::Features;
 use super::foreign_session::{FOLDER_VERSION, Session, Stamp, Stand};
 pub use super::foreign_url::{UrlError, parse_url};
 use super::listing::{Item, Kind};
-use super::{Events, Look, Progress, Remote, RemoteError, RemoteTree, Sink, made_up_digest};
+use super::{
+    Events, Look, Progress, Pushed, Remote, RemoteError, RemoteTree, Sink, made_up_digest,
+};
 use super::{foreign_push, foreign_temporary};
 use raspbox_beneath::File;
 use raspbox_core::guard::Displaced;
 use raspbox_core::tree::{Folder, Node};
-use raspbox_protocol::commit::{Op, Outcome, Refusal};
+use raspbox_protocol::commit::{Op, Refusal};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::info::{DriveId, Holds, Info};
 use raspbox_protocol::want::Want;
@@ -171,10 +173,11 @@ impl Remote for Foreign {
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Outcome>, RemoteError> {
-        foreign_push::push(self, ops, open, &mut |bytes| {
+    ) -> Result<Pushed, RemoteError> {
+        let done = foreign_push::push(self, ops, open, &mut |bytes| {
             progress(Progress::Sent(bytes));
-        })
+        })?;
+        Ok(done.into_iter().collect())
     }
 
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError> {

@@ -31,13 +31,22 @@ use raspbox_protocol::commit::{Op, Outcome, Refusal};
 use raspbox_protocol::damage::Damage;
 use raspbox_protocol::history::Past;
 use raspbox_protocol::info::Info;
-use raspbox_protocol::special::Clock;
+use raspbox_protocol::special::{Clock, Stretch};
 use raspbox_protocol::want::Want;
 use raspbox_protocol::{Cursor, Digest, Entry, Mtime, RelPath, Version};
 use std::io;
 
 /// What is known of the remote side: each entry with its version.
 pub type RemoteTree = Folder<Version>;
+
+/// What became of operations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// One for each, in their order.
+    pub outcomes: Vec<Outcome>,
+    /// Where the remote's journal has them, as far as it says so and nothing else is there.
+    pub alone: Vec<Stretch>,
+}
 
 /// The other side of a pairing.
 pub trait Remote: Send {
@@ -65,7 +74,7 @@ pub trait Remote: Send {
         local_file: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
     ) -> Result<Look, RemoteError>;
 
-    /// Carries out operations, in order, each atomically or not at all; one outcome for each.
+    /// Carries out operations, in order, each atomically or not at all.
     ///
     /// `open` opens the content of the n-th operation, an [`Op::Put`], [`Op::Patch`] or [`Op::Keep`]; if that fails, or what is
     /// read doesn't have the size and hash of the operation, that one is refused
@@ -76,7 +85,7 @@ pub trait Remote: Send {
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Outcome>, RemoteError>;
+    ) -> Result<Pushed, RemoteError>;
 
     /// Fetches contents into the sink, in order.
     fn pull(&mut self, wants: &[Want], sink: &mut dyn Sink) -> Result<(), RemoteError>;
@@ -137,6 +146,16 @@ pub struct Look {
     pub unknown: Vec<(RelPath, String)>,
     /// The position to look on from.
     pub cursor: Cursor,
+}
+
+/// On a remote that says nothing of its journal.
+impl FromIterator<Outcome> for Pushed {
+    fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Pushed {
+        Pushed {
+            outcomes: outcomes.into_iter().collect(),
+            alone: Vec::new(),
+        }
+    }
 }
 
 /// What is told of contents while they are sent, in bytes.

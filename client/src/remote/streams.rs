@@ -31,6 +31,17 @@ pub(super) struct Feed {
     pub(super) cursor: Cursor,
 }
 
+impl Feed {
+    /// Nothing changed since.
+    pub(super) fn nothing_since(cursor: Cursor) -> Feed {
+        Feed {
+            whole: false,
+            changes: Vec::new(),
+            cursor,
+        }
+    }
+}
+
 /// What is decided about a commit's operations before the other side has said anything.
 #[derive(Debug)]
 pub(super) struct Draft {

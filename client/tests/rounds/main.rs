@@ -9,7 +9,7 @@ mod power;
 
 use raspbox::engine::{Engine, Options, Scope};
 use raspbox::local::Workspace;
-use raspbox::remote::{Events, Look, Progress, Remote, RemoteError, RemoteTree, Sink};
+use raspbox::remote::{Events, Look, Progress, Pushed, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_beneath::File;
 use raspbox_beneath::sim::{Computer, Disk, Entered, Node, Traits, Unsynced, enter};
 use raspbox_core::guard::Displaced;
@@ -211,7 +211,7 @@ impl Remote for Shelf {
         ops: &[Op],
         open: &mut dyn FnMut(usize) -> io::Result<File>,
         _: &mut dyn FnMut(Progress),
-    ) -> Result<Vec<Outcome>, RemoteError> {
+    ) -> Result<Pushed, RemoteError> {
         let done = ops.iter().enumerate().map(|(index, op)| {
             match self.open().carry_out(op, &mut || open(index)) {
                 Ok(version) => Outcome::Done(version),

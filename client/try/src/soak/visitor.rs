@@ -8,7 +8,7 @@ use crate::tally::Tally;
 use anyhow::ensure;
 use raspbox_protocol::commit::{CommitFrame, Expect, Op};
 use raspbox_protocol::info::Info;
-use raspbox_protocol::special::{CommitSummary, RequestId};
+use raspbox_protocol::special::{CommitSummary, Receipt, RequestId};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, to_bytes};
 use raspbox_protocol::{Digest, File, Mtime, RelPath};
 use std::io::{self, Read, Write};
@@ -286,8 +286,12 @@ impl Visitor {
         match session.store(&format!("/.raspbox/commit/{id}"), &bytes) {
             Ok(reply) if reply.code == 226 => {
                 let result = session.command(&format!("SITE RBX RESULT {id}"))?;
-                let summary = result.text.get(4..).map(|text| text.trim_end().parse());
-                if let Some(Ok(CommitSummary::All { ops: 2, .. })) = summary {
+                let receipt = result.text.get(4..).map(|text| text.trim_end().parse());
+                if let Some(Ok(Receipt {
+                    summary: CommitSummary::All { ops: 2, .. },
+                    ..
+                })) = receipt
+                {
                     tally.count("commits acknowledged");
                 } else {
                     self.refused("a commit", &result, tally);
