@@ -49,5 +49,6 @@ fn empty(shared: &Shared) {
         store.empty_caches();
     }
     let given = raspbox_heap::give_back();
-    tracing::debug!(given, "nobody is there: caches emptied");
+    let in_use_kib = raspbox_heap::in_use_bytes().map(|bytes| bytes >> 10);
+    tracing::debug!(given, in_use_kib, "nobody is there: caches emptied");
 }

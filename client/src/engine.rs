@@ -24,7 +24,7 @@ use raspbox_core::renames::find_moves;
 use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::info::Info;
 use raspbox_protocol::{Cursor, Entry, RelPath, Version};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -460,9 +460,13 @@ impl Engine {
                 }
             });
         }
+        let left_behind = left_behind(&self.remote_tree, look);
         self.state.write(|w| {
             if look.whole {
                 w.clear_remote()?;
+            }
+            for path in &left_behind {
+                w.set_remote(path, None)?;
             }
             for (path, entry, version) in &look.changes {
                 w.set_remote(path, entry.as_ref().map(|entry| (entry, *version)))?;
@@ -476,6 +480,9 @@ impl Engine {
         self.cursor = Some(look.cursor);
         if look.whole {
             self.remote_tree = Folder::default();
+        }
+        for path in &left_behind {
+            self.remote_tree.remove(path);
         }
         let mut let_go = false;
         for (path, entry, version) in &look.changes {
@@ -644,6 +651,29 @@ impl Engine {
             source,
         }
     }
+}
+
+/// What isn't there any more in a folder that this side has moved, since somebody took it out just before that. An
+/// appliance gives all that moves the version of the move and tells it so; it tells of what was taken out where that
+/// was, and there this side has nothing any more. Here it has its older version still.
+fn left_behind(tree: &RemoteTree, look: &Look) -> Vec<RelPath> {
+    let mut older = Vec::new();
+    for (path, entry, version) in &look.changes {
+        if let (Some(Entry::Folder), Some(Node::Folder(folder, moved))) = (entry, tree.get(path))
+            && moved == version
+        {
+            folder.walk(&mut |below, node| {
+                if node.tag().is_some_and(|tag| tag < version) {
+                    older.extend(RelPath::parse(&format!("{path}/{below}")));
+                }
+            });
+        }
+    }
+    if !older.is_empty() {
+        let told: HashSet<&RelPath> = look.changes.iter().map(|(path, ..)| path).collect();
+        older.retain(|path| !told.contains(path));
+    }
+    older
 }
 
 /// What is left of what was confirmed.

@@ -219,6 +219,7 @@ impl Engine {
         alone: &[Stretch],
     ) -> rusqlite::Result<bool> {
         let own_versions = self.remote.knows_hashes();
+        let followed = follow(self.cursor(), alone);
         for (action, version) in done {
             match action {
                 Action::Put { path, entry, .. } | Action::SetMeta { path, entry, .. } => {
@@ -234,14 +235,21 @@ impl Engine {
                     relocate(&mut self.remote_tree, from, to);
                     // An appliance gives all that moves the version of the move; a foreign server's
                     // versions are made of size and time, which don't move.
-                    if own_versions && let Some(node) = self.remote_tree.get_mut(to) {
-                        retag(node, *version);
+                    match self.remote_tree.get_mut(to) {
+                        Some(node) if own_versions && followed.is_some() => retag(node, *version),
+                        // Somebody may have taken something out of it just before; the next look tells
+                        // what has moved with it.
+                        Some(Node::File(_, tag) | Node::Symlink(_, tag) | Node::Folder(_, tag))
+                            if own_versions =>
+                        {
+                            *tag = *version;
+                        }
+                        Some(_) | None => {}
                     }
                 }
             }
         }
         let (baseline, remote) = (&self.baseline, &self.remote_tree);
-        let followed = follow(self.cursor(), alone);
         self.state.write(|w| {
             w.clear_sent()?;
             for (action, version) in done {

@@ -506,6 +506,58 @@ fn what_one_did_oneself_is_not_told_again_and_what_others_did_is() {
     assert_eq!(round().1, 0);
 }
 
+/// The folder is the same one still, so it moves; and this side has nothing any more where that file was deleted.
+#[test]
+fn what_another_deletes_from_a_folder_just_before_it_moves_is_deleted_where_it_went() {
+    let daemon = Daemon::start();
+    let (_, inner) = daemon.device();
+    let (_, mut other) = daemon.device();
+    let meanwhile = Arc::<Mutex<Option<Meanwhile>>>::default();
+    let remote = Meddled {
+        inner,
+        told: Arc::default(),
+        meanwhile: Arc::clone(&meanwhile),
+    };
+    let folder = daemon.dir.path().join("folder");
+    Workspace::mark(&folder, "pair").expect("marked");
+    let database = daemon.dir.path().join("sync.db");
+    let open = |remote| Engine::open(&folder, "pair", "laptop", &database, remote);
+    let round = |engine: &mut Engine| {
+        let summary = engine.round(&Scope::All, Options::default(), &mut |_| {});
+        summary.expect("a round")
+    };
+    let mut engine = open(Box::new(remote)).expect("an engine");
+    std::fs::create_dir_all(folder.join("d/e")).expect("made");
+    for name in ["d/a", "d/e/b", "d/e/c"] {
+        std::fs::write(folder.join(name), name).expect("written");
+    }
+    assert_eq!(round(&mut engine).pushed, 5);
+
+    *meanwhile.lock().expect("whole") = Some(Box::new(move || {
+        let known = versions(&look(&mut other, None));
+        let gone = ["d/e/b", "d/e/c", "d/e"].map(|name| Op::Delete {
+            path: path(name),
+            expect: known[name],
+        });
+        let edited = put("d/a", b"theirs", Expect::Version(known["d/a"]));
+        let ops = [&gone[..], &[edited]].concat();
+        let done = other.push(&ops, &mut |_| holding(b"theirs"), &mut |_| {});
+        let is_done = |outcome: &Outcome| matches!(outcome, Outcome::Done(_));
+        assert!(done.expect("it answers").outcomes.iter().all(is_done));
+    }));
+    std::fs::rename(folder.join("d"), folder.join("moved")).expect("moved");
+    assert_eq!(round(&mut engine).moved, 1);
+    // Also where the computer was switched off in between.
+    drop(engine);
+    let (_, inner) = daemon.device();
+    let mut engine = open(Box::new(inner)).expect("an engine");
+    assert_eq!(round(&mut engine).deleted, 3);
+    assert!(!folder.join("moved/e").exists());
+    let a = std::fs::read(folder.join("moved/a")).expect("there");
+    assert_eq!(a, b"theirs");
+    assert!(!round(&mut engine).changed_anything());
+}
+
 /// Passes bytes between clients and the daemon's control port, until it has passed so many from the
 /// client; then it cuts that connection once.
 struct Wire {

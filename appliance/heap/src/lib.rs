@@ -2,8 +2,8 @@
 //!
 //! glibc gives back what is free at the end of its heaps, and keeps what is free in between: after a crowd of
 //! sessions tens of MiB, for as long as a few small things that are still in use lie among them. It has one
-//! call that gives that back as well, and this is it. This crate does nothing else, so that all others
-//! can forbid unsafe code.
+//! call that gives that back as well, and this is it. This crate does nothing else, but for saying how much is
+//! in use, so that all others can forbid unsafe code.
 
 /// Gives back what is free in whole pages, wherever it lies; returns whether there was any.
 ///
@@ -24,9 +24,28 @@ pub fn give_back() -> bool {
     false
 }
 
+/// How much is in use of what was asked for, in bytes: what is freed and not given back isn't in it. `None` where
+/// the C library doesn't tell.
+#[cfg(target_env = "gnu")]
+#[must_use]
+pub fn in_use_bytes() -> Option<u64> {
+    #[expect(unsafe_code, reason = "any call of C is; see below")]
+    // SAFETY: mallinfo2(3) takes nothing and returns numbers, and may be called by any thread at any time; it takes
+    // the lock of one heap after another.
+    let info = unsafe { libc::mallinfo2() };
+    Some((info.uordblks + info.hblkhd) as u64)
+}
+
+/// Nothing is told: this C library has no call for it.
+#[cfg(not(target_env = "gnu"))]
+#[must_use]
+pub fn in_use_bytes() -> Option<u64> {
+    None
+}
+
 #[cfg(all(test, target_env = "gnu"))]
 mod tests {
-    use super::give_back;
+    use super::{give_back, in_use_bytes};
 
     /// What this process has allocated and not given back.
     fn own_kib() -> u64 {
@@ -50,8 +69,12 @@ mod tests {
             }
         }
         let before_kib = own_kib();
+        let used_bytes = in_use_bytes().unwrap();
         assert!(give_back());
         let after_kib = own_kib();
+        // What is in use stays, and is told apart from what is free: a sixty-fourth of 64 MiB, and what else a test has.
+        assert!(in_use_bytes().unwrap().abs_diff(used_bytes) < 1 << 20);
+        assert!((1 << 20..16 << 20).contains(&used_bytes), "{used_bytes}");
         assert!(
             after_kib + (32 << 10) < before_kib,
             "{before_kib} KiB, and then {after_kib} KiB"

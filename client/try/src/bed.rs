@@ -175,6 +175,9 @@ impl Drop for Appliance {
     }
 }
 
+/// The log of a daemon that was started silently, in the folder that it was given.
+pub const LOG: &str = "log";
+
 /// Where a daemon's log goes.
 #[derive(Debug, Clone, Copy)]
 enum Log {
@@ -214,13 +217,18 @@ fn spawn(
     log: Log,
     first: bool,
 ) -> anyhow::Result<(Child, BufReader<ChildStdout>, Said)> {
+    // Every login is a line otherwise.
+    let told = match log {
+        Log::Shown => "warn",
+        Log::Kept => "warn,raspboxd::rest=debug",
+    };
     let log = match log {
         Log::Shown => Stdio::inherit(),
         Log::Kept => {
             let file = std::fs::File::options()
                 .create(true)
                 .append(true)
-                .open(dir.join("log"))?;
+                .open(dir.join(LOG))?;
             file.into()
         }
     };
@@ -231,10 +239,9 @@ fn spawn(
         .arg(dir.join("appliance"))
         .args(["--listen", &format!("{host}:{port}")])
         .args(extra)
-        // Every login is a line otherwise.
         .env(
             "RUST_LOG",
-            std::env::var_os("RUST_LOG").unwrap_or("warn".into()),
+            std::env::var_os("RUST_LOG").unwrap_or(told.into()),
         )
         // A backtrace reads debug information of hundreds of megabytes, which no appliance has.
         .env_remove("RUST_BACKTRACE")

@@ -127,6 +127,13 @@ fn by_ftp(edit: &Edit) {
             return;
         };
         note(world, Who::Ftp, edit, &before, &after);
+        if done.is_none() {
+            // Nobody was told that it is there, though it may be.
+            let new = after
+                .iter()
+                .filter(|(path, now)| before.get(*path) != Some(now));
+            new.for_each(|(_, digest)| world.oracle.destroyed(digest));
+        }
     });
 }
 

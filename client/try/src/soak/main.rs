@@ -56,10 +56,6 @@ const DEVICES: u64 = 16;
 /// them, a heap that fills in the first.
 const STRETCHES: u32 = 4;
 
-/// How much more memory the daemon may hold at the end than when everything had been used once. Allocators
-/// keep some of what was freed: up to a few MiB for each thread that they have seen at once.
-const GROWTH_MAX_KIB: u64 = 16 << 10;
-
 fn main() -> ExitCode {
     if let Some(exit) = play() {
         return exit;
@@ -129,7 +125,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
         synced.files, synced.copies
     );
     let after = looks.last().expect("the first is in it");
-    before.check(after, GROWTH_MAX_KIB)?;
+    before.check(after)?;
     tally.check()?;
     let status = appliance.stop()?;
     ensure!(status.success(), "raspboxd ended with {status}");
