@@ -9,6 +9,7 @@ use crate::drive::slot::Seen;
 use crate::feeds::{send_events, send_feed, send_tree_at};
 use crate::listing::{Facts, Row, rows};
 use crate::permissions::Permission;
+use crate::pipe::Form;
 use crate::place::{self, Place};
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
@@ -189,11 +190,12 @@ impl Backend {
                 let outcomes = outcomes.ok_or_else(|| Trouble::unavailable("no such commit"))?;
                 get_bytes(transfer, &result_bytes(outcomes), position, output).await
             }
-            Special::Want(id) => {
+            Special::Want(id) | Special::WantZst(id) => {
                 let wants = session
                     .wants(*id)
                     .ok_or_else(|| Trouble::unavailable("no such list"))?;
-                get_wants(shared, session, transfer, &wants, output).await
+                let form = Form::of(special);
+                get_wants(shared, session, transfer, (&wants, form), output).await
             }
             Special::Holds(id) => {
                 let digests = session
@@ -206,7 +208,9 @@ impl Backend {
                 let list = damage::print(&self.drive().store()?.damages()?);
                 get_bytes(transfer, list.as_bytes(), position, output).await
             }
-            Special::Commit(_) => Err(Trouble::unavailable("a commit can't be retrieved")),
+            Special::Commit(_) | Special::CommitZst(_) => {
+                Err(Trouble::unavailable("a commit can't be retrieved"))
+            }
         }
     }
 
@@ -253,7 +257,10 @@ impl Backend {
             return Err(Trouble::bad_request("a request has no middle to begin at"));
         }
         match special {
-            Special::Commit(id) => put_commit(shared, session, transfer, *id, account, input).await,
+            Special::Commit(id) | Special::CommitZst(id) => {
+                let form = Form::of(special);
+                put_commit(shared, session, transfer, (*id, form), account, input).await
+            }
             Special::Want(id) => {
                 account.need(Permission::Read)?;
                 account.need(Permission::List)?;
@@ -271,6 +278,7 @@ impl Backend {
             | Special::Result(_)
             | Special::History(_)
             | Special::At(_)
+            | Special::WantZst(_)
             | Special::Damaged => Err(Trouble::denied()),
         }
     }

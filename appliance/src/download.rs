@@ -1,18 +1,20 @@
 //! What a client retrieves: files, and the contents of a list of wants.
 
-use crate::pipe::send_file;
+use crate::pipe::{Form, send_file};
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
 use crate::versions;
 use raspbox_protocol::RelPath;
 use raspbox_protocol::commit::{DATA, Outcome, Refusal, ResultFrame};
+use raspbox_protocol::compressed::{self, Compressor};
 use raspbox_protocol::history::{HistoryFrame, Past};
 use raspbox_protocol::want::{ContentFrame, Want};
 use raspbox_protocol::wire::{Frame, FrameWriter, to_bytes};
 use raspbox_store::{Store, StoreError, VersionReader};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Sends a file from a position on.
@@ -100,7 +102,7 @@ pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
     shared: &Arc<Shared>,
     session: &Session,
     transfer: &Transfer,
-    wants: &[Want],
+    (wants, form): (&[Want], Form),
     output: &mut W,
 ) -> Result<u64, Trouble> {
     let store = shared.slot.seen(&session.drive).store()?;
@@ -108,17 +110,21 @@ pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
     // Room for one piece behind what is short of a piece.
     let mut out = Vec::with_capacity(2 * buffer.len() + 64);
     let mut sent = 0;
+    let mut compressor = match form {
+        Form::Plain => None,
+        Form::Zstd => Some(Compressor::new().map_err(no_memory)?),
+    };
     for want in wants {
         let mut content = Sending::open(&store, want, &mut out);
         while let Some(open) = content.take() {
             content = open.next(&mut buffer, &mut out);
             if out.len() >= buffer.len() {
-                sent += flush(transfer, &mut out, output).await?;
+                sent += flush(transfer, &mut out, compressor.as_mut(), output).await?;
             }
         }
     }
     put(&mut out, &ContentFrame::End);
-    sent += flush(transfer, &mut out, output).await?;
+    sent += flush(transfer, &mut out, compressor.as_mut(), output).await?;
     session.give_back(buffer);
     tracing::debug!(
         session = session.id,
@@ -194,12 +200,32 @@ fn put(out: &mut Vec<u8>, frame: &impl Frame) {
 async fn flush<W: AsyncWrite + Unpin + ?Sized>(
     transfer: &Transfer,
     out: &mut Vec<u8>,
+    compressor: Option<&mut Compressor>,
     output: &mut W,
 ) -> Result<u64, Trouble> {
-    transfer.io(output.write_all(out)).await?;
-    let sent = out.len() as u64;
+    let sent = match compressor {
+        None => {
+            transfer.io(output.write_all(out)).await?;
+            out.len()
+        }
+        Some(compressor) => {
+            let mut sent = 0;
+            for piece in out.chunks(compressed::PIECE_BYTES) {
+                let frame = compressor.frame(piece).map_err(no_memory)?;
+                sent += frame.len();
+                let begun = Instant::now();
+                transfer.io(output.write_all(frame)).await?;
+                compressor.sent(begun.elapsed());
+            }
+            sent
+        }
+    };
     out.clear();
-    Ok(sent)
+    Ok(sent as u64)
+}
+
+fn no_memory(error: io::Error) -> Trouble {
+    Trouble::local(error.to_string())
 }
 
 /// Why a want isn't answered with a content.

@@ -27,7 +27,8 @@ pub(crate) fn begin(shared: &Arc<Shared>) -> std::io::Result<Idle> {
 fn run(leave: &Leave, shared: &Shared) {
     let registry = &shared.registry;
     let mut last = (registry.admitted(), Instant::now());
-    let mut is_empty = false;
+    // How many there were when it was freed, until somebody asks for something again.
+    let mut freed: Option<usize> = None;
     while leave.pause(LOOK_INTERVAL) {
         let now = Instant::now();
         // Who came and has gone again is in no session that could be asked.
@@ -36,10 +37,14 @@ fn run(leave: &Leave, shared: &Shared) {
             last = (admitted, now);
         }
         let quiet = registry.idle(now).min(now - last.1);
-        if quiet >= AFTER && !is_empty {
+        let there = registry.all().len();
+        if quiet < AFTER {
+            freed = None;
+        } else if freed.is_none_or(|then| there < then) {
+            // Once more for those who had gone without a word, and whose sessions have ended since.
             empty(shared);
+            freed = Some(there);
         }
-        is_empty = quiet >= AFTER;
     }
 }
 

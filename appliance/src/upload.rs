@@ -1,17 +1,18 @@
 //! What a client stores: files, commits and lists of wants.
 
 use crate::accounts::Account;
-use crate::pipe::{Piece, PieceReader, channel, fill};
+use crate::pipe::{Form, Piece, PieceReader, channel, fill};
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
 use raspbox_protocol::RelPath;
+use raspbox_protocol::compressed;
 use raspbox_protocol::holds::{self, HoldsFrame};
 use raspbox_protocol::special::RequestId;
 use raspbox_protocol::want::{WANTS_MAX, WantFrame};
 use raspbox_protocol::wire::{Frame, FrameReader, ReadError};
 use raspbox_store::{Staged, Store, StoreError};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 use tokio::io::AsyncRead;
 
@@ -123,7 +124,7 @@ pub(crate) async fn put_commit<R: AsyncRead + Unpin>(
     shared: &Arc<Shared>,
     session: &Session,
     transfer: &Transfer,
-    id: RequestId,
+    (id, form): (RequestId, Form),
     account: &Account,
     mut input: R,
 ) -> Result<u64, Trouble> {
@@ -132,16 +133,17 @@ pub(crate) async fn put_commit<R: AsyncRead + Unpin>(
     let size_bytes = first.len();
     let len = fill(transfer, &mut input, &mut first).await?;
     if len < size_bytes {
-        apply(&store, id, account, &mut &first[..len])?;
+        apply(&store, (id, form), account, &mut &first[..len])?;
         session.give_back(first);
         return Ok(len as u64);
     }
     let (pieces, to_read) = channel();
     let (used, mut empty) = channel();
     let by = account.clone();
-    let applying = shared
-        .main
-        .spawn_blocking(move || apply(&store, id, &by, &mut PieceReader::new(to_read, used)));
+    let applying = shared.main.spawn_blocking(move || {
+        let mut pieces = PieceReader::new(to_read, used);
+        apply(&store, (id, form), &by, &mut pieces)
+    });
     let mut bytes = 0;
     let mut piece = first;
     let cut = loop {
@@ -173,12 +175,19 @@ pub(crate) async fn put_commit<R: AsyncRead + Unpin>(
 
 fn apply(
     store: &Store,
-    id: RequestId,
+    (id, form): (RequestId, Form),
     account: &Account,
     input: &mut dyn Read,
 ) -> Result<(), Trouble> {
     let may = |op: &_| account.permissions.allow(op);
-    let summary = store.commit(id, &account.by, &may, input)?;
+    let summary = match form {
+        Form::Plain => store.commit(id, &account.by, &may, input)?,
+        Form::Zstd => {
+            let no_memory = |error: io::Error| Trouble::local(error.to_string());
+            let mut plain = compressed::read(BufReader::new(input)).map_err(no_memory)?;
+            store.commit(id, &account.by, &may, &mut plain)?
+        }
+    };
     tracing::info!(%id, %summary, by = account.by.0, "commit");
     Ok(())
 }

@@ -60,6 +60,7 @@ impl Remote for Spoilt {
             now: Mtime(0),
             writable: true,
             keeps: false,
+            zstd: false,
         })
     }
 

@@ -30,6 +30,8 @@ pub struct Info {
     /// Whether it takes contents to keep from this account ([`crate::holds`]). One that is older
     /// doesn't say, and doesn't.
     pub keeps: bool,
+    /// Whether it understands what is [`crate::compressed`]. One that is older doesn't say, and doesn't.
+    pub zstd: bool,
 }
 
 /// The identity of a drive.
@@ -93,7 +95,8 @@ impl fmt::Display for Info {
         writeln!(f, "granularity-ns {}", self.holds.granularity.as_nanos())?;
         writeln!(f, "now-ns {}", self.now.0)?;
         writeln!(f, "writable {}", self.writable)?;
-        writeln!(f, "keeps {}", self.keeps)
+        writeln!(f, "keeps {}", self.keeps)?;
+        writeln!(f, "zstd {}", self.zstd)
     }
 }
 
@@ -134,11 +137,17 @@ impl FromStr for Info {
             },
             now: Mtime(value(text, "now-ns")?),
             writable: value(text, "writable")?,
-            keeps: match value(text, "keeps") {
-                Err(InfoError::Missing(_)) => false,
-                said => said?,
-            },
+            keeps: later(text, "keeps")?,
+            zstd: later(text, "zstd")?,
         })
+    }
+}
+
+/// Whether it can do what one that is older doesn't know of.
+fn later(text: &str, key: &'static str) -> Result<bool, InfoError> {
+    match value(text, key) {
+        Err(InfoError::Missing(_)) => Ok(false),
+        said => said,
     }
 }
 

@@ -12,6 +12,7 @@
 //! [`PROTOCOL_VERSION`].
 
 pub mod commit;
+pub mod compressed;
 pub mod cursor;
 pub mod damage;
 pub mod digest;

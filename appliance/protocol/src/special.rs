@@ -31,10 +31,14 @@ pub enum Special {
     Events(Cursor),
     /// A [`crate::commit`], to store.
     Commit(RequestId),
+    /// The same, [`crate::compressed`].
+    CommitZst(RequestId),
     /// The outcomes of a commit, to retrieve.
     Result(RequestId),
     /// A list of [`crate::want`]s to store, and their contents to retrieve.
     Want(RequestId),
+    /// Their contents, [`crate::compressed`], to retrieve.
+    WantZst(RequestId),
     /// A list of contents to store, and which of them are kept ([`crate::holds`]) to retrieve.
     Holds(RequestId),
     /// What is known to be damaged ([`crate::damage`]), to retrieve.
@@ -45,6 +49,9 @@ pub enum Special {
     /// clock.
     At(Mtime),
 }
+
+/// The end of the name of what is compressed.
+const ZST: &str = ".zst";
 
 /// The folder in which ordinary FTP clients find versions as files; see the appliance.
 pub const VERSIONS: &str = "/.raspbox/versions";
@@ -142,15 +149,22 @@ impl FromStr for Special {
         };
         let cursor = || argument.and_then(|a| a.parse().ok()).ok_or(NoSuchSpecial);
         let id = || argument.and_then(|a| a.parse().ok()).ok_or(NoSuchSpecial);
+        let compressed = || argument.and_then(|a| a.strip_suffix(ZST)?.parse().ok());
         match (verb, argument) {
             ("info", None) => Ok(Special::Info),
             ("tree", None) => Ok(Special::Tree),
             ("damaged", None) => Ok(Special::Damaged),
             ("changes", _) => cursor().map(Special::Changes),
             ("events", _) => cursor().map(Special::Events),
-            ("commit", _) => id().map(Special::Commit),
+            ("commit", _) => match compressed() {
+                Some(id) => Ok(Special::CommitZst(id)),
+                None => id().map(Special::Commit),
+            },
             ("result", _) => id().map(Special::Result),
-            ("want", _) => id().map(Special::Want),
+            ("want", _) => match compressed() {
+                Some(id) => Ok(Special::WantZst(id)),
+                None => id().map(Special::Want),
+            },
             ("holds", _) => id().map(Special::Holds),
             ("history", Some(path)) => RelPath::parse(path)
                 .map(Special::History)
@@ -170,8 +184,10 @@ impl fmt::Display for Special {
             Special::Changes(cursor) => write!(f, "{ROOT}/changes/{cursor}"),
             Special::Events(cursor) => write!(f, "{ROOT}/events/{cursor}"),
             Special::Commit(id) => write!(f, "{ROOT}/commit/{id}"),
+            Special::CommitZst(id) => write!(f, "{ROOT}/commit/{id}{ZST}"),
             Special::Result(id) => write!(f, "{ROOT}/result/{id}"),
             Special::Want(id) => write!(f, "{ROOT}/want/{id}"),
+            Special::WantZst(id) => write!(f, "{ROOT}/want/{id}{ZST}"),
             Special::Holds(id) => write!(f, "{ROOT}/holds/{id}"),
             Special::History(path) => write!(f, "{ROOT}/history/{path}"),
             Special::At(time) => write!(f, "{ROOT}/at/{}", time.0),
@@ -316,8 +332,10 @@ mod tests {
             Special::Changes(cursor),
             Special::Events(cursor),
             Special::Commit(id),
+            Special::CommitZst(id),
             Special::Result(id),
             Special::Want(id),
+            Special::WantZst(id),
             Special::Holds(id),
             Special::Damaged,
             Special::History(RelPath::parse("a/b c.txt").expect("good")),
@@ -341,6 +359,8 @@ mod tests {
             "/damaged/x",
             "/changes",
             "/commit/1",
+            "/commit/.zst",
+            "/tree.zst",
             "/holds",
             "/holds/1",
             "/tree/",

@@ -48,6 +48,9 @@ pub enum WireError {
     /// A value out of its range; the name of the field.
     #[error("bad {0}")]
     Value(&'static str),
+    /// What should be [`crate::compressed`] isn't, or would take too much memory.
+    #[error("bad compression")]
+    Compression,
 }
 
 /// Why no frame could be read.
@@ -58,7 +61,17 @@ pub enum ReadError {
     Wire(#[from] WireError),
     /// The stream broke, or ended before its last frame.
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> ReadError {
+        match error.kind() {
+            // As `compressed` has it; no socket and no file says so.
+            io::ErrorKind::InvalidData => WireError::Compression.into(),
+            _ => ReadError::Io(error),
+        }
+    }
 }
 
 /// Reads frames of one type from a byte stream.

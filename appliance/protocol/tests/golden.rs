@@ -387,6 +387,7 @@ fn info_is_text_and_a_line_of_it() {
         now: Mtime(-6),
         writable: true,
         keeps: true,
+        zstd: true,
     };
     let text = "protocol 1\n\
                 drive 01010101010101010101010101010101\n\
@@ -400,17 +401,25 @@ fn info_is_text_and_a_line_of_it() {
                 granularity-ns 10000000\n\
                 now-ns -6\n\
                 writable true\n\
-                keeps true\n";
+                keeps true\n\
+                zstd true\n";
     assert_eq!(info.to_string(), text);
     assert_eq!(text.parse(), Ok(info.clone()));
     let line = info.to_line();
-    assert!(line.starts_with("protocol 1; drive 01") && line.ends_with("; keeps true"));
+    assert!(line.starts_with("protocol 1; drive 01") && line.ends_with("; zstd true"));
     assert_eq!(info::lines(&line).parse(), Ok(info.clone()));
     let newer = format!("colour blue\r\n{}", text.replace('\n', "\r\n"));
     assert_eq!(newer.parse(), Ok(info.clone()));
-    let older = text.replace("keeps true\n", "");
-    let keeps = false;
-    assert_eq!(older.parse(), Ok(Info { keeps, ..info }));
+    let older = text.replace("keeps true\nzstd true\n", "");
+    let (keeps, zstd) = (false, false);
+    assert_eq!(
+        older.parse(),
+        Ok(Info {
+            keeps,
+            zstd,
+            ..info
+        })
+    );
     assert!(
         text.replace("keeps true", "keeps some")
             .parse::<Info>()

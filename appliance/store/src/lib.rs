@@ -141,6 +141,7 @@ impl Store {
             now,
             writable,
             keeps: writable,
+            zstd: true,
         })
     }
 

@@ -3,9 +3,11 @@
 use crate::harness::Daemon;
 use crate::oracle::Oracle;
 use raspbox_protocol::commit::{CommitFrame, Expect, OPS_MAX, Op};
-use raspbox_protocol::special::RequestId;
-use raspbox_protocol::wire::{FRAME_MAX_BYTES, to_bytes};
+use raspbox_protocol::compressed::CompressedWriter;
+use raspbox_protocol::special::{RequestId, Special};
+use raspbox_protocol::wire::{DATA_MAX_BYTES, FRAME_MAX_BYTES, to_bytes};
 use raspbox_protocol::{Digest, File, Mtime, RelPath, Version};
+use std::io::Write;
 
 fn path(text: &str) -> RelPath {
     RelPath::parse(text).unwrap()
@@ -27,10 +29,27 @@ fn put(name: &str, size: u64) -> CommitFrame {
 /// Sends a commit, and returns the reply's code.
 fn commit(daemon: &Daemon, n: u8, content: &[u8]) -> u32 {
     let id = RequestId([n; 16]);
+    send(daemon, &Special::Commit(id), content)
+}
+
+/// The same, of what says that it is compressed.
+fn commit_zst(daemon: &Daemon, n: u8, content: &[u8]) -> u32 {
+    let id = RequestId([n; 16]);
+    send(daemon, &Special::CommitZst(id), content)
+}
+
+fn send(daemon: &Daemon, special: &Special, content: &[u8]) -> u32 {
     let mut client = daemon.client();
-    client
-        .store(&format!("/.raspbox/commit/{id}"), content)
-        .code
+    client.store(&special.to_string(), content).code
+}
+
+fn compressed(content: &[u8]) -> Vec<u8> {
+    let mut to = Vec::new();
+    let mut writer = CompressedWriter::new(&mut to).unwrap();
+    writer.write_all(content).unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    to
 }
 
 #[test]
@@ -64,9 +83,70 @@ fn lengths_that_lie_are_refused_and_apply_nothing() {
             daemon.content("a") == before,
             "case {n} ({code}) was applied"
         );
+        let code = commit_zst(&daemon, 100 + n, &compressed(content));
+        assert!(
+            daemon.content("a") == before,
+            "case {n} ({code}) was applied, compressed"
+        );
     }
     assert_eq!(commit(&daemon, 99, &honest), 226);
     assert_eq!(daemon.content("a").unwrap(), b"x");
+    oracle.after(&daemon);
+}
+
+#[test]
+fn what_is_no_zstd_is_refused_and_applies_nothing() {
+    let daemon = Daemon::start();
+    let oracle = Oracle::before(&daemon);
+    let end = CommitFrame::End { ops: 1 };
+    let honest = to_bytes(&[put("a", 1), CommitFrame::Data(b"x".to_vec()), end]);
+    let good = compressed(&honest);
+    let mut torn = good.clone();
+    torn[10] ^= 0x40;
+    // A window of 128 MiB, which a reader would have to keep.
+    let wide = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 17 << 3, 0x01, 0x00, 0x00];
+    let cases: [&[u8]; 7] = [
+        b"",
+        &honest,
+        &torn,
+        &good[..good.len() - 1],
+        &[&good[..], &good].concat(),
+        &[0xff; 4096],
+        &wide,
+    ];
+    for (n, content) in (1..).zip(cases) {
+        let code = commit_zst(&daemon, n, content);
+        assert!(code >= 400, "case {n}: {code}");
+        assert_eq!(daemon.content("a"), None, "case {n} was applied");
+    }
+    assert_eq!(commit_zst(&daemon, 99, &good), 226);
+    assert_eq!(daemon.content("a").unwrap(), b"x");
+    oracle.after(&daemon);
+}
+
+/// Half a GiB of nothing in a few KiB: it costs the time to write it, and no memory.
+#[test]
+fn much_that_comes_out_of_little_costs_no_memory() {
+    const PIECES: usize = 2048;
+    let daemon = Daemon::start();
+    let oracle = Oracle::before(&daemon);
+    let mut bytes = Vec::new();
+    let mut writer = CompressedWriter::new(&mut bytes).unwrap();
+    let size = (PIECES * DATA_MAX_BYTES) as u64;
+    writer.write_all(&to_bytes(&[put("a", size)])).unwrap();
+    let piece = to_bytes(&[CommitFrame::Data(vec![0; DATA_MAX_BYTES])]);
+    for _ in 0..PIECES {
+        writer.write_all(&piece).unwrap();
+    }
+    writer
+        .write_all(&to_bytes(&[CommitFrame::End { ops: 1 }]))
+        .unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    assert!(bytes.len() as u64 * 32 < size, "{}", bytes.len());
+    // Its hash is another one, which is told as the outcome.
+    assert_eq!(commit_zst(&daemon, 1, &bytes), 226);
+    assert_eq!(daemon.content("a"), None);
     oracle.after(&daemon);
 }
 

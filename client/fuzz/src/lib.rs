@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     stream("want", protocol::want),
     stream("content", protocol::content),
     stream("holds", protocol::holds),
+    stream("compressed", protocol::compressed),
     stream("history", protocol::history),
     text("path", protocol::path),
     text("special", protocol::special),

@@ -1,6 +1,7 @@
 //! What appliance and client say to each other.
 
 use raspbox_protocol::commit::{CommitFrame, ResultFrame};
+use raspbox_protocol::compressed::{self, CompressedWriter};
 use raspbox_protocol::damage;
 use raspbox_protocol::feed::FeedFrame;
 use raspbox_protocol::history::HistoryFrame;
@@ -13,6 +14,7 @@ use raspbox_protocol::want::{ContentFrame, WantFrame};
 use raspbox_protocol::wire::{Frame, FrameReader, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Epoch, RelPath};
 use std::fmt::{Debug, Display};
+use std::io::{ErrorKind, Read, Write};
 use std::str::FromStr;
 
 pub(crate) fn commit(bytes: &[u8]) {
@@ -44,6 +46,33 @@ pub(crate) fn history(bytes: &[u8]) {
 }
 
 /// Whatever is understood has one spelling: written again it is the bytes that came.
+/// More than comes out of the longest input, unless little makes much.
+const PLAIN_MAX_BYTES: u64 = 4 << 20;
+
+/// Whatever it is, it is read or refused, a piece at a time; and what is compressed is what it was.
+pub(crate) fn compressed(bytes: &[u8]) {
+    let read = compressed::read(bytes).and_then(|plain| {
+        let mut all = Vec::new();
+        plain.take(PLAIN_MAX_BYTES).read_to_end(&mut all)?;
+        Ok(all)
+    });
+    if let Err(error) = read {
+        let kinds = [ErrorKind::InvalidData, ErrorKind::UnexpectedEof];
+        assert!(kinds.contains(&error.kind()), "{error:?}");
+    }
+    let mut made = Vec::new();
+    let mut writer = CompressedWriter::new(&mut made).expect("memory");
+    writer.write_all(bytes).expect("written");
+    writer.flush().expect("flushed");
+    drop(writer);
+    if !bytes.is_empty() {
+        let mut plain = Vec::new();
+        let mut reader = compressed::read(made.as_slice()).expect("memory");
+        reader.read_to_end(&mut plain).expect("our own");
+        assert_eq!(plain, bytes);
+    }
+}
+
 fn frames<F: Frame>(bytes: &[u8]) {
     let mut reader = FrameReader::new(bytes);
     let mut frames: Vec<F> = Vec::new();

@@ -13,6 +13,7 @@ use raspbox::remote::control::{Control, Data};
 use raspbox_protocol::Digest;
 use raspbox_protocol::commit::{DATA, Refusal, ResultFrame};
 use raspbox_protocol::holds::{self, HoldsFrame};
+use raspbox_protocol::info::Info;
 use raspbox_protocol::special::{KNOWN, RequestId, Special, UNKNOWN};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{Frame, FrameReader, FrameWriter, to_bytes};
@@ -263,8 +264,13 @@ impl Control for Session {
         ) {
             let answer = world::on_appliance(|| match (cursor, &digests) {
                 _ if info => {
-                    let info = store.info(raspbox_beneath::now(), true);
-                    info.map(|info| info.to_line())
+                    // How much it compresses depends on how long things take.
+                    let info = store.info(raspbox_beneath::now(), true)?;
+                    Ok(Info {
+                        zstd: false,
+                        ..info
+                    }
+                    .to_line())
                 }
                 (Some(cursor), _) => store.knows(cursor).map(|known| {
                     let known = if known { KNOWN } else { UNKNOWN };

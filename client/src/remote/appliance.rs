@@ -11,6 +11,7 @@ use super::{Events, Look, Progress, Pushed, Remote, RemoteError, RemoteTree, Sin
 use raspbox_beneath::File;
 use raspbox_core::guard::Displaced;
 use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, PART_MIN_BYTES, Refusal};
+use raspbox_protocol::compressed::{self, CompressedWriter};
 use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
 use raspbox_protocol::history::Past;
@@ -45,6 +46,8 @@ pub type Appliance = ApplianceOver<Connection>;
 pub struct ApplianceOver<C: Control> {
     endpoint: C::Endpoint,
     connection: Option<C>,
+    /// Whether it has said that it understands what is compressed.
+    zstd: bool,
 }
 
 /// What became of a commit.
@@ -65,6 +68,7 @@ impl<C: Control> ApplianceOver<C> {
         ApplianceOver {
             endpoint,
             connection: None,
+            zstd: false,
         }
     }
 
@@ -101,6 +105,11 @@ impl<C: Control> ApplianceOver<C> {
         let id = request_id();
         let mut draft = Draft::new(ops.len());
         let mut tries = 0;
+        let special = if self.zstd {
+            Special::CommitZst(id)
+        } else {
+            Special::Commit(id)
+        };
         loop {
             let known = if tries == 0 {
                 Ok(None)
@@ -116,7 +125,7 @@ impl<C: Control> ApplianceOver<C> {
                         progress(Progress::Spared(draft.come_bytes()));
                     }
                     let mut sent = |bytes| progress(Progress::Sent(bytes));
-                    send_commit(connection, id, ops, &mut draft, open, &mut sent)
+                    send_commit(connection, (id, &special), ops, &mut draft, open, &mut sent)
                 }),
                 Err(error) => Err(error),
             };
@@ -138,7 +147,9 @@ impl<C: Control> ApplianceOver<C> {
 
 impl<C: Control> Remote for ApplianceOver<C> {
     fn info(&mut self) -> Result<Info, RemoteError> {
-        self.twice(info)
+        let info = self.twice(info)?;
+        self.zstd = info.zstd;
+        Ok(info)
     }
 
     fn knows(&mut self, cursor: Cursor) -> Result<bool, RemoteError> {
@@ -204,7 +215,8 @@ impl<C: Control> Remote for ApplianceOver<C> {
         let indexes: Vec<usize> = (0..wants.len()).collect();
         for chunk in indexes.chunks(WANTS_MAX) {
             let mut open: VecDeque<(usize, u64)> = chunk.iter().map(|&index| (index, 0)).collect();
-            self.twice(|connection| fetch(connection, wants, &mut open, sink))?;
+            let zstd = self.zstd;
+            self.twice(|connection| fetch(connection, (wants, zstd), &mut open, sink))?;
         }
         Ok(())
     }
@@ -471,17 +483,22 @@ fn feed<C: Control>(connection: &mut C, special: Special) -> Result<Option<Feed>
 
 fn send_commit<C: Control>(
     connection: &mut C,
-    id: RequestId,
+    (id, special): (RequestId, &Special),
     ops: &[Op],
     draft: &mut Draft,
     open: &mut dyn FnMut(usize) -> io::Result<File>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Settled, RemoteError> {
-    let mut stream = match connection.transfer(&format!("STOR {}", Special::Commit(id)), 0)? {
+    let mut stream = match connection.transfer(&format!("STOR {special}"), 0)? {
         Ok(stream) => stream,
         Err(reply) => return refused_whole(connection, &reply, draft.sent()),
     };
-    let reply = match streams::write_commit(&mut stream, ops, draft, open, progress) {
+    let sent = match special {
+        Special::CommitZst(_) => CompressedWriter::new(&mut stream)
+            .and_then(|mut to| streams::write_commit(&mut to, ops, draft, open, progress)),
+        _ => streams::write_commit(&mut stream, ops, draft, open, progress),
+    };
+    let reply = match sent {
         Ok(()) => stream.finish_upload_within(work(ops, draft))?,
         Err(error) => stream.why_broken(&error)?,
     };
@@ -605,14 +622,14 @@ fn outcomes<C: Control>(
 
 fn fetch<C: Control>(
     connection: &mut C,
-    wants: &[Want],
+    (wants, zstd): (&[Want], bool),
     open: &mut VecDeque<(usize, u64)>,
     sink: &mut dyn Sink,
 ) -> Result<(), RemoteError> {
     if open.is_empty() {
         return Ok(());
     }
-    let special = Special::Want(request_id());
+    let id = request_id();
     for (index, offset) in open.iter_mut() {
         *offset = wants[*index].offset.max(sink.come(*index));
     }
@@ -620,15 +637,30 @@ fn fetch<C: Control>(
         offset,
         ..wants[index].clone()
     });
-    store(connection, &special, |stream| {
+    store(connection, &Special::Want(id), |stream| {
         streams::write_wants(stream, list)
     })?;
+    let special = if zstd {
+        Special::WantZst(id)
+    } else {
+        Special::Want(id)
+    };
     let mut stream = match connection.transfer(&retrieve(&special), 0)? {
         Ok(stream) => stream,
         Err(reply) => return Err(connection.trouble(&reply)),
     };
     let bytes = BufReader::with_capacity(READ_BYTES, &mut stream);
-    match streams::read_contents(bytes, open, sink) {
+    let read = if zstd {
+        compressed::read(bytes)
+            .map_err(ReadError::Io)
+            .and_then(|plain| {
+                let plain = BufReader::with_capacity(READ_BYTES, plain);
+                streams::read_contents(plain, open, sink)
+            })
+    } else {
+        streams::read_contents(bytes, open, sink)
+    };
+    match read {
         Ok(()) => {}
         Err(ReadError::Io(error)) => {
             let reply = stream.why_broken(&error)?;

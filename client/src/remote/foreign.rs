@@ -134,6 +134,7 @@ impl Remote for Foreign {
             now: Mtime::from(SystemTime::now()),
             writable: true,
             keeps: false,
+            zstd: false,
         })
     }
 

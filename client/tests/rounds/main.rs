@@ -184,6 +184,7 @@ impl Remote for Shelf {
             now: NOON,
             writable: true,
             keeps: false,
+            zstd: false,
         })
     }
 

@@ -5,7 +5,7 @@ use crate::table::{Row, Table};
 use anyhow::{Context, ensure};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -58,6 +58,8 @@ const NEW: Row = Row::speed("first upload of small files", "files/s");
 const NEW_WIRE: Row = Row::cost("what travelled for each of them", "bytes");
 const MOVED: Row = Row::cost("all of them moved with their folder", "s");
 const MOVED_WIRE: Row = Row::cost("what travelled for that", "KiB");
+const REAL: Row = Row::cost("a tree of real sources", "s");
+const REAL_WIRE: Row = Row::cost("what travelled for it, of each MiB", "MiB");
 const SAME: Row = Row::cost("nothing changed in a large tree", "s");
 const SAME_WIRE: Row = Row::cost("what travelled to find that", "KiB");
 const FOUND: Row = Row::circumstance("find with stat on the same tree", "s");
@@ -75,13 +77,13 @@ const FOLDER_FILES: usize = 100;
 /// What a small file has, in bytes.
 const SMALL_BYTES: usize = 1 << 10;
 
-/// Measures all programs, round by round.
-pub(crate) fn measure(between: Between<'_>, sizes: &Sizes, rounds: usize) -> anyhow::Result<Table> {
-    let programs = Program::all(between);
-    ensure!(
-        programs.len() > 1,
-        "there is nothing to compare with: run client/bench/install as root"
-    );
+/// Measures these programs, round by round.
+pub(crate) fn measure(
+    programs: &[Program],
+    between: Between<'_>,
+    sizes: &Sizes,
+    rounds: usize,
+) -> anyhow::Result<Table> {
     let names: Vec<String> = programs.iter().map(|program| program.name()).collect();
     let mut table = Table::new(&names);
     for round in 1..=rounds {
@@ -89,6 +91,7 @@ pub(crate) fn measure(between: Between<'_>, sizes: &Sizes, rounds: usize) -> any
             eprintln!("round {round} of {rounds}: {}", program.name());
             let mut add = |row, value| table.add(row, n, value);
             new_files(*program, between, sizes, &mut add)?;
+            real_files(*program, between, &mut add)?;
             large_file(*program, between, sizes, &mut add)?;
         }
     }
@@ -128,6 +131,57 @@ fn new_files(
     ensure!(count(&pair.there.join("moved"))? == sizes.new, "not moved");
     add(MOVED, cost.seconds);
     add(MOVED_WIRE, cost.wire_kib());
+    Ok(())
+}
+
+/// The first upload of what somebody wrote: all that this machine's Python is made of, in Python.
+fn real_files(
+    program: Program,
+    between: Between<'_>,
+    add: &mut impl FnMut(Row, f64),
+) -> anyhow::Result<()> {
+    let pair = Pair::start(program, between)?;
+    let asked = Command::new("python3")
+        .args([
+            "-c",
+            "import sysconfig; print(sysconfig.get_path('stdlib'))",
+        ])
+        .output()?;
+    let library = String::from_utf8(asked.stdout)?;
+    let mut sources = Vec::new();
+    find_sources(Path::new(library.trim()), &mut sources)?;
+    ensure!(
+        !sources.is_empty(),
+        "python3 isn't installed: there are no sources"
+    );
+    let mut bytes = 0;
+    for source in &sources {
+        let to = pair.here.join(source.strip_prefix(library.trim())?);
+        fs::create_dir_all(to.parent().context("it is in a folder")?)?;
+        bytes += fs::copy(source, &to)?;
+        let file = File::options().write(true).open(&to)?;
+        file.set_modified(SystemTime::now() - AGE)?;
+    }
+    let cost = pair.sync()?;
+    ensure_same(&pair, sources.len())?;
+    eprintln!("    {} files, {bytes} bytes", sources.len());
+    add(REAL, cost.seconds);
+    #[expect(clippy::cast_precision_loss, reason = "some MiB")]
+    add(REAL_WIRE, cost.wire_kib() * 1024.0 / bytes as f64);
+    Ok(())
+}
+
+/// All `.py` in a folder, but for what was installed besides.
+fn find_sources(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if kind.is_dir() && entry.file_name() != "site-packages" {
+            find_sources(&path, found)?;
+        } else if kind.is_file() && path.extension().is_some_and(|end| end == "py") {
+            found.push(path);
+        }
+    }
     Ok(())
 }
 

@@ -21,7 +21,7 @@ mod work;
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 use link::{Link, Shape};
-use programs::Between;
+use programs::{Between, Program};
 use server::Server;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -51,7 +51,7 @@ enum What {
 }
 
 /// How much is done
-#[derive(Debug, Clone, Copy, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct How {
     /// Less of everything, and three rounds: to see that it works
     #[arg(long)]
@@ -59,13 +59,32 @@ struct How {
     /// How often each thing is done
     #[arg(long)]
     rounds: Option<usize>,
+    /// Raspbox, and of the others only whose name begins so; may be repeated, and `raspbox` is none of them
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
 }
 
 impl How {
-    fn rounds(self) -> anyhow::Result<usize> {
+    fn rounds(&self) -> anyhow::Result<usize> {
         let rounds = self.rounds.unwrap_or(if self.quick { 3 } else { 5 });
         ensure!(rounds > 0, "at least one round");
         Ok(rounds)
+    }
+
+    fn measures(&self, name: &str) -> bool {
+        let is_ours = name.starts_with("raspbox");
+        is_ours || self.only.is_empty() || self.only.iter().any(|only| name.starts_with(only))
+    }
+
+    /// The programs that are to be measured.
+    fn programs(&self, between: Between<'_>) -> anyhow::Result<Vec<Program>> {
+        let mut programs = Program::all(between);
+        ensure!(
+            programs.len() > 1,
+            "there is nothing to compare with: run client/bench/install as root"
+        );
+        programs.retain(|program| self.measures(&program.name()));
+        Ok(programs)
     }
 }
 
@@ -93,7 +112,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
             .exec();
         return Err(error).context("cannot start anew with folders in memory");
     }
-    match args.what {
+    match &args.what {
         What::Server(how) => {
             let sizes = if how.quick {
                 Sizes::QUICK
@@ -101,7 +120,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
                 Sizes::WHOLE
             };
             for encrypted in [true, false] {
-                servers(encrypted, &sizes, how.rounds()?)?;
+                servers(encrypted, &sizes, how)?;
             }
         }
         What::Client(how) => {
@@ -111,7 +130,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
                 client::Sizes::WHOLE
             };
             let (network, rounds) = (Network::new()?, how.rounds()?);
-            let table = client::measure(Between::Loopback(&network), &sizes, rounds)?;
+            let between = Between::Loopback(&network);
+            let table = client::measure(&how.programs(between)?, between, &sizes, rounds)?;
             println!("\n### loopback, medians of {rounds}\n\n{table}");
         }
         What::Link(how) => {
@@ -121,7 +141,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
                 client::Sizes::LINK
             };
             for lost_per_mille in [0, 10] {
-                link(lost_per_mille, &sizes, how.rounds()?)?;
+                link(lost_per_mille, &sizes, how)?;
             }
         }
         What::Growth(how) => growth::measure(how.quick, how.rounds()?)?,
@@ -130,14 +150,15 @@ fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// A link like home Wi-Fi.
-fn link(lost_per_mille: u64, sizes: &client::Sizes, rounds: usize) -> anyhow::Result<()> {
+fn link(lost_per_mille: u64, sizes: &client::Sizes, how: &How) -> anyhow::Result<()> {
     let link = Link::new(Shape {
         round_trip: Duration::from_millis(5),
         bits_per_second: 50_000_000,
         lost_per_mille,
     })?;
     let (round_trip, speed) = link.measured()?;
-    let table = client::measure(Between::Ends(&link), sizes, rounds)?;
+    let (between, rounds) = (Between::Ends(&link), how.rounds()?);
+    let table = client::measure(&how.programs(between)?, between, sizes, rounds)?;
     println!(
         "\n### 50 Mbit/s, 5 ms there and back, {} % of the packets lost, medians of {rounds}\n\n\
          The link itself: {:.1} ms there and back, {speed:.2} MiB/s by one TCP connection\n\n{table}",
@@ -148,8 +169,10 @@ fn link(lost_per_mille: u64, sizes: &client::Sizes, rounds: usize) -> anyhow::Re
 }
 
 /// All servers, with TLS on both channels or on none.
-fn servers(encrypted: bool, sizes: &Sizes, rounds: usize) -> anyhow::Result<()> {
-    let servers = Server::start_all(encrypted).context("cannot start the servers")?;
+fn servers(encrypted: bool, sizes: &Sizes, how: &How) -> anyhow::Result<()> {
+    let rounds = how.rounds()?;
+    let mut servers = Server::start_all(encrypted).context("cannot start the servers")?;
+    servers.retain(|server| how.measures(server.name));
     let names: Vec<&str> = servers.iter().map(|server| server.name).collect();
     let mut table = Table::new(&names);
     for (n, server) in servers.iter().enumerate() {
