@@ -119,12 +119,17 @@ pub(crate) async fn get_wants<W: AsyncWrite + Unpin + ?Sized>(
         while let Some(open) = content.take() {
             content = open.next(&mut buffer, &mut out);
             if out.len() >= buffer.len() {
-                sent += flush(transfer, &mut out, compressor.as_mut(), output).await?;
+                let whole = match compressor {
+                    None => out.len(),
+                    Some(_) => out.len() - out.len() % compressed::PIECE_BYTES,
+                };
+                sent += flush(transfer, (&mut out, whole), compressor.as_mut(), output).await?;
             }
         }
     }
     put(&mut out, &ContentFrame::End);
-    sent += flush(transfer, &mut out, compressor.as_mut(), output).await?;
+    let rest = out.len();
+    sent += flush(transfer, (&mut out, rest), compressor.as_mut(), output).await?;
     session.give_back(buffer);
     tracing::debug!(
         session = session.id,
@@ -197,20 +202,21 @@ fn put(out: &mut Vec<u8>, frame: &impl Frame) {
         .expect("writing to memory doesn't fail");
 }
 
+/// Sends the first of these bytes, and takes them away.
 async fn flush<W: AsyncWrite + Unpin + ?Sized>(
     transfer: &Transfer,
-    out: &mut Vec<u8>,
+    (out, len): (&mut Vec<u8>, usize),
     compressor: Option<&mut Compressor>,
     output: &mut W,
 ) -> Result<u64, Trouble> {
     let sent = match compressor {
         None => {
-            transfer.io(output.write_all(out)).await?;
-            out.len()
+            transfer.io(output.write_all(&out[..len])).await?;
+            len
         }
         Some(compressor) => {
             let mut sent = 0;
-            for piece in out.chunks(compressed::PIECE_BYTES) {
+            for piece in out[..len].chunks(compressed::PIECE_BYTES) {
                 let frame = compressor.frame(piece).map_err(no_memory)?;
                 sent += frame.len();
                 let begun = Instant::now();
@@ -220,7 +226,7 @@ async fn flush<W: AsyncWrite + Unpin + ?Sized>(
             sent
         }
     };
-    out.clear();
+    out.drain(..len);
     Ok(sent as u64)
 }
 

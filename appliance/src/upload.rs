@@ -22,6 +22,10 @@ pub(crate) const WANT_LIST_MAX_BYTES: usize = 4 << 20;
 /// The longest list of contents, in bytes: [`holds::LIST_MAX`] frames of 34 bytes, and the end.
 pub(crate) const HOLDS_LIST_MAX_BYTES: usize = holds::LIST_MAX * 34 + 2;
 
+/// How much is read at once of what is compressed. Zeros come out of it by the hundred MiB, and the sender must not be
+/// kept waiting until they are all on a slow stick.
+const ZSTD_BYTES: usize = 16 << 10;
+
 /// Stores a file. Nothing has its name before everything has come and is on the drive.
 pub(crate) async fn put_file<R: AsyncRead + Unpin>(
     shared: &Arc<Shared>,
@@ -129,7 +133,10 @@ pub(crate) async fn put_commit<R: AsyncRead + Unpin>(
     mut input: R,
 ) -> Result<u64, Trouble> {
     let store = shared.slot.seen(&session.drive).store()?;
-    let mut first = session.buffer();
+    let mut first = match form {
+        Form::Plain => session.buffer(),
+        Form::Zstd => vec![0; ZSTD_BYTES],
+    };
     let size_bytes = first.len();
     let len = fill(transfer, &mut input, &mut first).await?;
     if len < size_bytes {

@@ -653,9 +653,9 @@ impl Engine {
     }
 }
 
-/// What isn't there any more in a folder that this side has moved, since somebody took it out just before that. An
-/// appliance gives all that moves the version of the move and tells it so; it tells of what was taken out where that
-/// was, and there this side has nothing any more. Here it has its older version still.
+/// What isn't there any more in a folder that this side has moved, since somebody took it out just before that: it is
+/// told as gone where it was, and there this side has nothing any more. Here it has its older version still; all that
+/// did move has the version of the move, and is told.
 fn left_behind(tree: &RemoteTree, look: &Look) -> Vec<RelPath> {
     let mut older = Vec::new();
     for (path, entry, version) in &look.changes {

@@ -25,6 +25,10 @@ const LEVEL_OFF: i32 = -(1 << 17);
 /// After how many pieces that were not compressed one is tried.
 const TRY_EVERY: u32 = 16;
 
+/// Of a piece shorter than this nothing is believed: its frame's head counts too much. It is compressed as the last one
+/// was.
+const TELLING_BYTES: usize = 16 << 10;
+
 /// How much the newest piece counts in what is believed of the next: a quarter.
 const WEIGHT: f64 = 0.25;
 
@@ -113,15 +117,16 @@ impl Pays {
             (Some(compress), Some(send)) => {
                 self.off >= TRY_EVERY || compress < send * (1.0 - self.left)
             }
+            // Or all that has gone was so little that the link wasn't felt.
             (None, _) | (_, None) => true,
         }
     }
 
     fn compressed(&mut self, from: usize, to: usize, took: Duration) {
-        let (from, to) = (float(from), float(to));
-        if from == 0.0 {
+        if from < TELLING_BYTES {
             return;
         }
+        let (from, to) = (float(from), float(to));
         let known = self.compress.is_some();
         self.left = if known {
             mix(self.left, to / from)
@@ -133,7 +138,8 @@ impl Pays {
     }
 
     fn sent(&mut self, bytes: usize, took: Duration) {
-        if bytes > 0 {
+        // What was compressed to nearly nothing tells nothing of the link.
+        if bytes >= TELLING_BYTES {
             self.send = Some(blend(self.send, took.as_secs_f64() / float(bytes)));
         }
     }
@@ -219,13 +225,18 @@ pub fn read<'a>(from: impl BufRead + 'a) -> io::Result<impl Read + 'a> {
     Ok(CompressedReader(decoder))
 }
 
+/// Bytes that are no zstd, or would take too much memory; told from what a socket says.
+#[derive(Debug, thiserror::Error)]
+#[error("bad compression: {0}")]
+pub struct NoZstd(io::Error);
+
 struct CompressedReader<'a, R: BufRead>(Decoder<'a, R>);
 
 impl<R: BufRead> Read for CompressedReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
             // zstd's own; a socket has better words for what it has.
-            io::ErrorKind::Other => io::Error::new(io::ErrorKind::InvalidData, error),
+            io::ErrorKind::Other => io::Error::new(io::ErrorKind::InvalidData, NoZstd(error)),
             _ => error,
         })
     }
@@ -235,6 +246,8 @@ impl<R: BufRead> Read for CompressedReader<'_, R> {
 mod tests {
     use super::{CompressedWriter, LEVEL, PIECE_BYTES, Pays, TRY_EVERY, WINDOW_LOG_MAX, read};
     use crate::Digest;
+    use crate::commit::CommitFrame;
+    use crate::wire::{FrameReader, ReadError, WireError};
     use std::io::{self, Read, Write};
     use std::time::Duration;
 
@@ -305,6 +318,12 @@ mod tests {
         wide.write_all(&noise(PIECE_BYTES)).expect("written");
         let wide = wide.finish().expect("finished");
         assert_eq!(kind(&wide), io::ErrorKind::InvalidData);
+        // That is not understood; what a socket says of itself is a broken connection.
+        let mut frames = FrameReader::new(read(&b"PUT me in"[..]).expect("memory"));
+        let error = frames.read::<CommitFrame>().expect_err("no zstd");
+        assert!(matches!(error, ReadError::Wire(WireError::Compression)));
+        let socket = ReadError::from(io::Error::new(io::ErrorKind::InvalidData, "a bad record"));
+        assert!(matches!(socket, ReadError::Io(_)));
     }
 
     /// Seconds for each MiB, in microseconds to be exact.
@@ -338,6 +357,9 @@ mod tests {
             pays.off += 1;
         }
         assert!(pays.is_worth_it());
+        // A short one at the end tells nothing.
+        pays.compressed(1, 14, Duration::from_micros(1));
+        pays.sent(14, Duration::from_micros(1));
         // One that gets smaller is enough where the link is slow.
         pays.compressed(1 << 20, 1 << 18, Duration::from_micros(2_500));
         assert!(pays.is_worth_it());

@@ -8,6 +8,7 @@
 //! A stream of frames ends with a frame that says so; the end of the bytes alone means that the
 //! connection was cut, which plain FTP can't tell from the end of a file.
 
+use crate::compressed::NoZstd;
 use crate::{Digest, Epoch, LinkTarget, Mtime, RelPath, Version};
 use std::io::{self, Read, Write};
 
@@ -66,10 +67,9 @@ pub enum ReadError {
 
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> ReadError {
-        match error.kind() {
-            // As `compressed` has it; no socket and no file says so.
-            io::ErrorKind::InvalidData => WireError::Compression.into(),
-            _ => ReadError::Io(error),
+        match error.get_ref() {
+            Some(error) if error.is::<NoZstd>() => WireError::Compression.into(),
+            Some(_) | None => ReadError::Io(error),
         }
     }
 }

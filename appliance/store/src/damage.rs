@@ -274,14 +274,20 @@ impl Inner {
         Ok(())
     }
 
-    /// The same for a kept version.
+    /// The same for a kept version. One that is known to be what a file rotted to has that name, and reads well
+    /// under it; it stays marked.
     pub(crate) fn clear_kept(&self, digest: &Digest) -> Result<(), StoreError> {
         if !self.snapshot(|db| is_kept_marked(db, digest))? {
             return Ok(());
         }
         let writer = self.writer()?;
         let tx = self.begin(&writer.db)?;
-        if unmark(&tx, None, digest)? {
+        let sql = "DELETE FROM damaged WHERE path = ?1 AND digest = ?2 AND found IS NOT ?2";
+        let gone = tx
+            .db
+            .prepare_cached(sql)?
+            .execute(params![KEPT, digest.as_bytes().as_slice()])?;
+        if gone > 0 {
             tracing::info!(version = %digest, "read again, and good: it isn't damaged any more");
         }
         tx.commit()?;

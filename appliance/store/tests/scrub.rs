@@ -490,6 +490,9 @@ fn a_rotten_version_does_not_count_as_good_for_what_took_its_place_unread() {
     expected.sort_by_key(|(_, expected, _)| *expected);
     assert_eq!(damages(&my), expected);
     assert!(my.keeps("a", "evil content"));
+    // It has the name of what it is, and is found so.
+    scrub(&my);
+    assert_eq!(damages(&my), expected);
 }
 
 #[test]

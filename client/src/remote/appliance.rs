@@ -499,7 +499,7 @@ fn send_commit<C: Control>(
         _ => streams::write_commit(&mut stream, ops, draft, open, progress),
     };
     let reply = match sent {
-        Ok(()) => stream.finish_upload_within(work(ops, draft))?,
+        Ok(()) => stream.finish_upload_within(work(ops, draft, special))?,
         Err(error) => stream.why_broken(&error)?,
     };
     if !reply.is_done() {
@@ -509,15 +509,31 @@ fn send_commit<C: Control>(
         .ok_or_else(|| connection.nonsense("it took the changes and doesn't know of them"))
 }
 
-/// How long the appliance may take for what it copies by itself, or reads again to hash it, on a slow stick.
-fn work(ops: &[Op], draft: &Draft) -> Duration {
-    let resumed = if draft.come_bytes() == 0 {
-        0
-    } else {
-        whole_bytes(ops)
-    };
+/// How long the appliance may take for what it copies by itself, or reads again to hash it, on a slow stick; and, where
+/// it travelled compressed, for all that comes out of it: a disk image of zeros has gone in a moment.
+fn work(ops: &[Op], draft: &Draft, special: &Special) -> Duration {
     let copied: u64 = ops.iter().map(Op::copied_bytes).sum();
-    Duration::from_secs((copied + resumed) / COPIED_BYTES_PER_SECOND)
+    let written: u64 = match special {
+        Special::CommitZst(_) => whole_bytes(ops) + ops.iter().map(patched_bytes).sum::<u64>(),
+        _ if draft.come_bytes() > 0 => whole_bytes(ops),
+        _ => 0,
+    };
+    Duration::from_secs((copied + written) / COPIED_BYTES_PER_SECOND)
+}
+
+/// What a patch sends.
+fn patched_bytes(op: &Op) -> u64 {
+    match op {
+        Op::Patch { patch, .. } => patch.sent_bytes(),
+        Op::Put { .. }
+        | Op::Keep { .. }
+        | Op::Restore { .. }
+        | Op::Symlink { .. }
+        | Op::MakeFolder { .. }
+        | Op::Delete { .. }
+        | Op::Move { .. }
+        | Op::SetMeta { .. } => 0,
+    }
 }
 
 fn whole_bytes(ops: &[Op]) -> u64 {

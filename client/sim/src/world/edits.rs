@@ -6,8 +6,9 @@ use crate::disks::{Access, Machine};
 use crate::place::{self, Files, Place, TICK, content_of, files_of, touched, visible};
 use crate::scenario::{Edit, How, Who};
 use crate::server::SERVER;
-use raspbox_protocol::RelPath;
+use raspbox_protocol::{Digest, RelPath};
 use raspbox_store::{By, Store};
+use std::collections::BTreeSet;
 use std::io::Write;
 
 /// Somebody changes something.
@@ -129,10 +130,9 @@ fn by_ftp(edit: &Edit) {
         note(world, Who::Ftp, edit, &before, &after);
         if done.is_none() {
             // Nobody was told that it is there, though it may be.
-            let new = after
-                .iter()
-                .filter(|(path, now)| before.get(*path) != Some(now));
-            new.for_each(|(_, digest)| world.oracle.destroyed(digest));
+            let known: BTreeSet<&Digest> = before.values().collect();
+            let new = after.values().filter(|digest| !known.contains(digest));
+            new.for_each(|digest| world.oracle.destroyed(digest));
         }
     });
 }
