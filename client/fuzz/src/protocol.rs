@@ -14,7 +14,7 @@ use raspbox_protocol::want::{ContentFrame, WantFrame};
 use raspbox_protocol::wire::{Frame, FrameReader, to_bytes};
 use raspbox_protocol::{Cursor, Digest, Epoch, RelPath};
 use std::fmt::{Debug, Display};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::str::FromStr;
 
 pub(crate) fn commit(bytes: &[u8]) {
@@ -51,11 +51,8 @@ const PLAIN_MAX_BYTES: u64 = 4 << 20;
 
 /// Whatever it is, it is read or refused, a piece at a time; and what is compressed is what it was.
 pub(crate) fn compressed(bytes: &[u8]) {
-    let read = compressed::read(bytes).and_then(|plain| {
-        let mut all = Vec::new();
-        plain.take(PLAIN_MAX_BYTES).read_to_end(&mut all)?;
-        Ok(all)
-    });
+    let read = compressed::read(bytes)
+        .and_then(|plain| io::copy(&mut plain.take(PLAIN_MAX_BYTES), &mut io::sink()));
     if let Err(error) = read {
         let kinds = [ErrorKind::InvalidData, ErrorKind::UnexpectedEof];
         assert!(kinds.contains(&error.kind()), "{error:?}");
