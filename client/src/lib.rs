@@ -13,6 +13,7 @@ pub mod engine;
 pub mod ignores;
 mod keep;
 pub mod local;
+mod look;
 pub mod pairs;
 mod pull;
 mod push;
