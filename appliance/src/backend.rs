@@ -9,7 +9,6 @@ use crate::drive::slot::Seen;
 use crate::feeds::{send_events, send_feed, send_tree_at};
 use crate::listing::{Facts, Row, rows};
 use crate::permissions::Permission;
-use crate::pipe::Form;
 use crate::place::{self, Place};
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
@@ -20,7 +19,7 @@ use crate::versions;
 use async_trait::async_trait;
 use raspbox_protocol::RelPath;
 use raspbox_protocol::damage;
-use raspbox_protocol::special::Special;
+use raspbox_protocol::special::{Form, Special};
 use raspbox_store::{Stat, StoreError};
 use std::fmt::Debug;
 use std::io::{self, Cursor};
@@ -190,12 +189,11 @@ impl Backend {
                 let outcomes = outcomes.ok_or_else(|| Trouble::unavailable("no such commit"))?;
                 get_bytes(transfer, &result_bytes(outcomes), position, output).await
             }
-            Special::Want(id) | Special::WantZst(id) => {
+            Special::Want(id, form) => {
                 let wants = session
                     .wants(*id)
                     .ok_or_else(|| Trouble::unavailable("no such list"))?;
-                let form = Form::of(special);
-                get_wants(shared, session, transfer, (&wants, form), output).await
+                get_wants(shared, session, transfer, (&wants, *form), output).await
             }
             Special::Holds(id) => {
                 let digests = session
@@ -208,9 +206,7 @@ impl Backend {
                 let list = damage::print(&self.drive().store()?.damages()?);
                 get_bytes(transfer, list.as_bytes(), position, output).await
             }
-            Special::Commit(_) | Special::CommitZst(_) => {
-                Err(Trouble::unavailable("a commit can't be retrieved"))
-            }
+            Special::Commit(..) => Err(Trouble::unavailable("a commit can't be retrieved")),
         }
     }
 
@@ -257,11 +253,10 @@ impl Backend {
             return Err(Trouble::bad_request("a request has no middle to begin at"));
         }
         match special {
-            Special::Commit(id) | Special::CommitZst(id) => {
-                let form = Form::of(special);
-                put_commit(shared, session, transfer, (*id, form), account, input).await
+            Special::Commit(id, form) => {
+                put_commit(shared, session, transfer, (*id, *form), account, input).await
             }
-            Special::Want(id) => {
+            Special::Want(id, Form::Plain) => {
                 account.need(Permission::Read)?;
                 account.need(Permission::List)?;
                 put_wants(session, transfer, *id, input).await
@@ -278,7 +273,7 @@ impl Backend {
             | Special::Result(_)
             | Special::History(_)
             | Special::At(_)
-            | Special::WantZst(_)
+            | Special::Want(_, Form::Zstd)
             | Special::Damaged => Err(Trouble::denied()),
         }
     }

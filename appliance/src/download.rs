@@ -1,6 +1,6 @@
 //! What a client retrieves: files, and the contents of a list of wants.
 
-use crate::pipe::{Form, send_file};
+use crate::pipe::send_file;
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
@@ -9,6 +9,7 @@ use raspbox_protocol::RelPath;
 use raspbox_protocol::commit::{DATA, Outcome, Refusal, ResultFrame};
 use raspbox_protocol::compressed::{self, Compressor};
 use raspbox_protocol::history::{HistoryFrame, Past};
+use raspbox_protocol::special::Form;
 use raspbox_protocol::want::{ContentFrame, Want};
 use raspbox_protocol::wire::{Frame, FrameWriter, to_bytes};
 use raspbox_store::{Store, StoreError, VersionReader};

@@ -6,7 +6,6 @@
 
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
-use raspbox_protocol::special::Special;
 use std::fs::File;
 use std::io::{self, Read};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -29,34 +28,6 @@ pub(crate) enum Piece {
     Data(Vec<u8>),
     /// The peer has sent everything.
     End,
-}
-
-/// How a stream travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// As it is.
-    Plain,
-    /// [`raspbox_protocol::compressed`].
-    Zstd,
-}
-
-impl Form {
-    pub(crate) fn of(special: &Special) -> Form {
-        match special {
-            Special::CommitZst(_) | Special::WantZst(_) => Form::Zstd,
-            Special::Info
-            | Special::Tree
-            | Special::Changes(_)
-            | Special::Events(_)
-            | Special::Commit(_)
-            | Special::Result(_)
-            | Special::Want(_)
-            | Special::Holds(_)
-            | Special::Damaged
-            | Special::History(_)
-            | Special::At(_) => Form::Plain,
-        }
-    }
 }
 
 /// Reads until the buffer is full or the peer has sent everything; returns how many bytes.

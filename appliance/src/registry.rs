@@ -103,6 +103,11 @@ impl Registry {
         self.state().sessions.values().cloned().collect()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.state().sessions.len()
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.state().sessions.is_empty()

@@ -37,7 +37,7 @@ fn run(leave: &Leave, shared: &Shared) {
             last = (admitted, now);
         }
         let quiet = registry.idle(now).min(now - last.1);
-        let there = registry.all().len();
+        let there = registry.len();
         if quiet < AFTER {
             freed = None;
         } else if freed.is_none_or(|then| there < then) {

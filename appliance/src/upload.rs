@@ -1,14 +1,14 @@
 //! What a client stores: files, commits and lists of wants.
 
 use crate::accounts::Account;
-use crate::pipe::{Form, Piece, PieceReader, channel, fill};
+use crate::pipe::{Piece, PieceReader, channel, fill};
 use crate::reply::Trouble;
 use crate::session::{Session, Transfer};
 use crate::shared::Shared;
 use raspbox_protocol::RelPath;
 use raspbox_protocol::compressed;
 use raspbox_protocol::holds::{self, HoldsFrame};
-use raspbox_protocol::special::RequestId;
+use raspbox_protocol::special::{Form, RequestId};
 use raspbox_protocol::want::{WANTS_MAX, WantFrame};
 use raspbox_protocol::wire::{Frame, FrameReader, ReadError};
 use raspbox_store::{Staged, Store, StoreError};

@@ -235,16 +235,10 @@ impl Engine {
                     relocate(&mut self.remote_tree, from, to);
                     // An appliance gives all that moves the version of the move; a foreign server's
                     // versions are made of size and time, which don't move.
-                    match self.remote_tree.get_mut(to) {
-                        Some(node) if own_versions && followed.is_some() => retag(node, *version),
-                        // Somebody may have taken something out of it just before; the next look tells
-                        // what has moved with it.
-                        Some(Node::File(_, tag) | Node::Symlink(_, tag) | Node::Folder(_, tag))
-                            if own_versions =>
-                        {
-                            *tag = *version;
-                        }
-                        Some(_) | None => {}
+                    if own_versions && let Some(node) = self.remote_tree.get_mut(to) {
+                        // Where somebody else was there as well, he may have taken something out of it just
+                        // before: the next look tells what has moved with it.
+                        retag(node, *version, followed.is_some());
                     }
                 }
             }
@@ -467,15 +461,15 @@ pub(crate) fn relocate<T>(tree: &mut Folder<T>, from: &RelPath, to: &RelPath) {
     }
 }
 
-fn retag(node: &mut Node<Version>, version: Version) {
+fn retag(node: &mut Node<Version>, version: Version, below: bool) {
     match node {
         Node::File(_, tag) | Node::Symlink(_, tag) => *tag = version,
         Node::Folder(folder, tag) => {
             *tag = version;
-            folder
-                .children
-                .values_mut()
-                .for_each(|child| retag(child, version));
+            if below {
+                let children = folder.children.values_mut();
+                children.for_each(|child| retag(child, version, below));
+            }
         }
         Node::Unknown(_) => {}
     }

@@ -7,6 +7,7 @@ use raspbox::remote::connection::{Connection, Endpoint, Tls};
 use raspbox::remote::{
     Digest256, Events, Look, Progress, Pushed, Remote, RemoteError, RemoteTree, Sink, pairing,
 };
+use raspbox::report::Summary;
 use raspbox_beneath::File;
 use raspbox_core::guard::Displaced;
 use raspbox_protocol::commit::{Expect, Op, Outcome, Refusal};
@@ -98,6 +99,17 @@ impl Daemon {
         (own.clone(), Appliance::new(own))
     }
 
+    /// A paired folder, always the same one, and an engine for it.
+    fn engine(&self, remote: impl Remote + 'static) -> (PathBuf, Engine) {
+        let folder = self.dir.path().join("folder");
+        if !folder.exists() {
+            Workspace::mark(&folder, "pair").expect("marked");
+        }
+        let database = self.dir.path().join("sync.db");
+        let engine = Engine::open(&folder, "pair", "laptop", &database, Box::new(remote));
+        (folder, engine.expect("an engine"))
+    }
+
     fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.dir.path().join("drive").join(name)).expect(name)
     }
@@ -148,6 +160,11 @@ fn look(remote: &mut Appliance, since: Option<&Look>) -> Look {
     let since = since.map(|look| look.cursor);
     let looked = remote.look(since, &RemoteTree::default(), &|_| None);
     looked.expect("it answers")
+}
+
+fn round(engine: &mut Engine) -> Summary {
+    let summary = engine.round(&Scope::All, Options::default(), &mut |_| {});
+    summary.expect("a round")
 }
 
 fn versions(look: &Look) -> BTreeMap<String, Version> {
@@ -452,15 +469,11 @@ fn what_one_did_oneself_is_not_told_again_and_what_others_did_is() {
         told: Arc::clone(&told),
         meanwhile: Arc::clone(&meanwhile),
     };
-    let folder = daemon.dir.path().join("folder");
-    Workspace::mark(&folder, "pair").expect("marked");
-    let database = daemon.dir.path().join("sync.db");
-    let engine = Engine::open(&folder, "pair", "laptop", &database, Box::new(remote));
-    let mut engine = engine.expect("an engine");
+    let (folder, mut engine) = daemon.engine(remote);
     let mut round = move || {
-        let summary = engine.round(&Scope::All, Options::default(), &mut |_| {});
+        let summary = round(&mut engine);
         let told: Vec<usize> = std::mem::take(&mut *told.lock().expect("whole"));
-        (summary.expect("a round"), told.iter().sum::<usize>())
+        (summary, told.iter().sum::<usize>())
     };
     let save = |name: &str, content: &str| {
         std::fs::create_dir_all(folder.join(name).parent().expect("in a folder")).expect("made");
@@ -518,15 +531,7 @@ fn what_another_deletes_from_a_folder_just_before_it_moves_is_deleted_where_it_w
         told: Arc::default(),
         meanwhile: Arc::clone(&meanwhile),
     };
-    let folder = daemon.dir.path().join("folder");
-    Workspace::mark(&folder, "pair").expect("marked");
-    let database = daemon.dir.path().join("sync.db");
-    let open = |remote| Engine::open(&folder, "pair", "laptop", &database, remote);
-    let round = |engine: &mut Engine| {
-        let summary = engine.round(&Scope::All, Options::default(), &mut |_| {});
-        summary.expect("a round")
-    };
-    let mut engine = open(Box::new(remote)).expect("an engine");
+    let (folder, mut engine) = daemon.engine(remote);
     std::fs::create_dir_all(folder.join("d/e")).expect("made");
     for name in ["d/a", "d/e/b", "d/e/c"] {
         std::fs::write(folder.join(name), name).expect("written");
@@ -550,7 +555,7 @@ fn what_another_deletes_from_a_folder_just_before_it_moves_is_deleted_where_it_w
     // Also where the computer was switched off in between.
     drop(engine);
     let (_, inner) = daemon.device();
-    let mut engine = open(Box::new(inner)).expect("an engine");
+    let (_, mut engine) = daemon.engine(inner);
     assert_eq!(round(&mut engine).deleted, 3);
     assert!(!folder.join("moved/e").exists());
     let a = std::fs::read(folder.join("moved/a")).expect("there");

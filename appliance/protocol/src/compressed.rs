@@ -65,23 +65,7 @@ impl Compressor {
         })
     }
 
-    /// Makes a frame of the next piece, at most [`PIECE_BYTES`] of it, and hands it on; `send` waits until it has gone.
-    ///
-    /// # Errors
-    /// Those of `send`, or where there is no memory.
-    pub fn write(
-        &mut self,
-        piece: &[u8],
-        send: impl FnOnce(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let frame = self.frame(piece)?;
-        let begun = Instant::now();
-        send(frame)?;
-        self.sent(begun.elapsed());
-        Ok(())
-    }
-
-    /// Makes a frame of the next piece. How long it takes to send is to be told afterwards.
+    /// Makes a frame of the next piece, at most [`PIECE_BYTES`] long. How long it takes to send is to be told afterwards.
     ///
     /// # Errors
     /// Where there is no memory.
@@ -202,9 +186,10 @@ impl<W: Write> Write for CompressedWriter<W> {
 
 impl<W: Write> CompressedWriter<W> {
     fn flush_piece(&mut self) -> io::Result<()> {
-        let to = &mut self.to;
-        self.compressor
-            .write(&self.piece, |frame| to.write_all(frame))?;
+        let frame = self.compressor.frame(&self.piece)?;
+        let begun = Instant::now();
+        self.to.write_all(frame)?;
+        self.compressor.sent(begun.elapsed());
         self.piece.clear();
         Ok(())
     }

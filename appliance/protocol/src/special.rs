@@ -30,15 +30,11 @@ pub enum Special {
     /// The same and all that follows, to retrieve for as long as one likes.
     Events(Cursor),
     /// A [`crate::commit`], to store.
-    Commit(RequestId),
-    /// The same, [`crate::compressed`].
-    CommitZst(RequestId),
+    Commit(RequestId, Form),
     /// The outcomes of a commit, to retrieve.
     Result(RequestId),
-    /// A list of [`crate::want`]s to store, and their contents to retrieve.
-    Want(RequestId),
-    /// Their contents, [`crate::compressed`], to retrieve.
-    WantZst(RequestId),
+    /// A list of [`crate::want`]s to store, which is always plain, and their contents to retrieve.
+    Want(RequestId, Form),
     /// A list of contents to store, and which of them are kept ([`crate::holds`]) to retrieve.
     Holds(RequestId),
     /// What is known to be damaged ([`crate::damage`]), to retrieve.
@@ -48,6 +44,15 @@ pub enum Special {
     /// The whole tree as it was then as a [`crate::feed`], to retrieve: a time by the appliance's
     /// clock.
     At(Mtime),
+}
+
+/// How a stream travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Plain,
+    /// [`crate::compressed`]; its name ends so as zstd's files do.
+    Zstd,
 }
 
 /// The end of the name of what is compressed.
@@ -149,22 +154,22 @@ impl FromStr for Special {
         };
         let cursor = || argument.and_then(|a| a.parse().ok()).ok_or(NoSuchSpecial);
         let id = || argument.and_then(|a| a.parse().ok()).ok_or(NoSuchSpecial);
-        let compressed = || argument.and_then(|a| a.strip_suffix(ZST)?.parse().ok());
+        let formed = || {
+            let argument = argument.ok_or(NoSuchSpecial)?;
+            match argument.strip_suffix(ZST) {
+                Some(id) => Ok((id.parse()?, Form::Zstd)),
+                None => Ok((argument.parse()?, Form::Plain)),
+            }
+        };
         match (verb, argument) {
             ("info", None) => Ok(Special::Info),
             ("tree", None) => Ok(Special::Tree),
             ("damaged", None) => Ok(Special::Damaged),
             ("changes", _) => cursor().map(Special::Changes),
             ("events", _) => cursor().map(Special::Events),
-            ("commit", _) => match compressed() {
-                Some(id) => Ok(Special::CommitZst(id)),
-                None => id().map(Special::Commit),
-            },
+            ("commit", _) => formed().map(|(id, form)| Special::Commit(id, form)),
             ("result", _) => id().map(Special::Result),
-            ("want", _) => match compressed() {
-                Some(id) => Ok(Special::WantZst(id)),
-                None => id().map(Special::Want),
-            },
+            ("want", _) => formed().map(|(id, form)| Special::Want(id, form)),
             ("holds", _) => id().map(Special::Holds),
             ("history", Some(path)) => RelPath::parse(path)
                 .map(Special::History)
@@ -183,15 +188,22 @@ impl fmt::Display for Special {
             Special::Damaged => write!(f, "{ROOT}/damaged"),
             Special::Changes(cursor) => write!(f, "{ROOT}/changes/{cursor}"),
             Special::Events(cursor) => write!(f, "{ROOT}/events/{cursor}"),
-            Special::Commit(id) => write!(f, "{ROOT}/commit/{id}"),
-            Special::CommitZst(id) => write!(f, "{ROOT}/commit/{id}{ZST}"),
+            Special::Commit(id, form) => write!(f, "{ROOT}/commit/{id}{form}"),
             Special::Result(id) => write!(f, "{ROOT}/result/{id}"),
-            Special::Want(id) => write!(f, "{ROOT}/want/{id}"),
-            Special::WantZst(id) => write!(f, "{ROOT}/want/{id}{ZST}"),
+            Special::Want(id, form) => write!(f, "{ROOT}/want/{id}{form}"),
             Special::Holds(id) => write!(f, "{ROOT}/holds/{id}"),
             Special::History(path) => write!(f, "{ROOT}/history/{path}"),
             Special::At(time) => write!(f, "{ROOT}/at/{}", time.0),
         }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Form::Plain => "",
+            Form::Zstd => ZST,
+        })
     }
 }
 
@@ -316,7 +328,7 @@ impl FromStr for Clock {
 
 #[cfg(test)]
 mod tests {
-    use super::{Clock, CommitSummary, NoSuchSpecial, Receipt, RequestId, Special, Stretch};
+    use super::{Clock, CommitSummary, Form, NoSuchSpecial, Receipt, RequestId, Special, Stretch};
     use crate::{Cursor, Epoch, Mtime, RelPath, Version};
 
     #[test]
@@ -331,11 +343,11 @@ mod tests {
             Special::Tree,
             Special::Changes(cursor),
             Special::Events(cursor),
-            Special::Commit(id),
-            Special::CommitZst(id),
+            Special::Commit(id, Form::Plain),
+            Special::Commit(id, Form::Zstd),
             Special::Result(id),
-            Special::Want(id),
-            Special::WantZst(id),
+            Special::Want(id, Form::Plain),
+            Special::Want(id, Form::Zstd),
             Special::Holds(id),
             Special::Damaged,
             Special::History(RelPath::parse("a/b c.txt").expect("good")),

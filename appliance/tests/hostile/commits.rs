@@ -4,7 +4,7 @@ use crate::harness::Daemon;
 use crate::oracle::Oracle;
 use raspbox_protocol::commit::{CommitFrame, Expect, OPS_MAX, Op};
 use raspbox_protocol::compressed::CompressedWriter;
-use raspbox_protocol::special::{RequestId, Special};
+use raspbox_protocol::special::{Form, RequestId, Special};
 use raspbox_protocol::wire::{DATA_MAX_BYTES, FRAME_MAX_BYTES, to_bytes};
 use raspbox_protocol::{Digest, File, Mtime, RelPath, Version};
 use std::io::Write;
@@ -29,13 +29,13 @@ fn put(name: &str, size: u64) -> CommitFrame {
 /// Sends a commit, and returns the reply's code.
 fn commit(daemon: &Daemon, n: u8, content: &[u8]) -> u32 {
     let id = RequestId([n; 16]);
-    send(daemon, &Special::Commit(id), content)
+    send(daemon, &Special::Commit(id, Form::Plain), content)
 }
 
 /// The same, of what says that it is compressed.
 fn commit_zst(daemon: &Daemon, n: u8, content: &[u8]) -> u32 {
     let id = RequestId([n; 16]);
-    send(daemon, &Special::CommitZst(id), content)
+    send(daemon, &Special::Commit(id, Form::Zstd), content)
 }
 
 fn send(daemon: &Daemon, special: &Special, content: &[u8]) -> u32 {

@@ -14,7 +14,7 @@ use raspbox_protocol::Digest;
 use raspbox_protocol::commit::{DATA, Refusal, ResultFrame};
 use raspbox_protocol::holds::{self, HoldsFrame};
 use raspbox_protocol::info::Info;
-use raspbox_protocol::special::{KNOWN, RequestId, Special, UNKNOWN};
+use raspbox_protocol::special::{Form, KNOWN, RequestId, Special, UNKNOWN};
 use raspbox_protocol::want::{ContentFrame, Want, WantFrame};
 use raspbox_protocol::wire::{Frame, FrameReader, FrameWriter, to_bytes};
 use raspbox_store::{By, FeedError, Store, StoreError};
@@ -169,7 +169,7 @@ impl Session {
                     &frames.chain([ResultFrame::End]).collect::<Vec<_>>(),
                 ))
             }
-            Special::Want(id) => {
+            Special::Want(id, Form::Plain) => {
                 let wants = self.wants.lock().expect("one thread").get(&id).cloned();
                 let wants = wants.ok_or_else(|| reply(550, "no such list"))?;
                 Ok(contents(&store, &wants))
@@ -187,8 +187,8 @@ impl Session {
 
     fn take(&self, special: &Special, bytes: &[u8]) -> Reply {
         match special {
-            Special::Commit(id) => take_commit(*id, self.endpoint.station, bytes),
-            Special::Want(id) => match read_wants(bytes) {
+            Special::Commit(id, Form::Plain) => take_commit(*id, self.endpoint.station, bytes),
+            Special::Want(id, Form::Plain) => match read_wants(bytes) {
                 Ok(wants) => {
                     let mut kept = self.wants.lock().expect("one thread");
                     kept.clear();
@@ -428,7 +428,7 @@ impl Data for Transfer {
             // Its end is missing, which a server on TLS sees.
             return Err(self.session.cut());
         }
-        if let (Some(Net::Late), Special::Commit(id)) = (&self.fate, special) {
+        if let (Some(Net::Late), Special::Commit(id, Form::Plain)) = (&self.fate, special) {
             let late = (*id, self.session.endpoint.station, bytes.clone());
             SERVER.with_borrow_mut(|server| server.late.push(late));
             return Err(self.session.cut());
@@ -447,7 +447,7 @@ impl Data for Transfer {
     fn why_broken(self, _error: &io::Error) -> Result<Reply, RemoteError> {
         if let (Kind::Upload { special, bytes }, true) = (&self.kind, self.cut_after.is_some()) {
             // What came reaches the store as a stream that breaks off.
-            if let (Special::Commit(id), Some(store)) =
+            if let (Special::Commit(id, Form::Plain), Some(store)) =
                 (special, SERVER.with_borrow(|server| server.store.clone()))
             {
                 let mut input = bytes.as_slice().chain(Broken);

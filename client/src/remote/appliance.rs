@@ -4,25 +4,24 @@
 //! first the outcome is asked for, and only if the appliance doesn't know the id, the whole commit
 //! goes again under it.
 
-use super::connection::{Connection, Reply};
+use super::appliance_commit::{Settled, ask_parts, outcomes, send_commit};
+use super::connection::Connection;
 use super::control::{Control, Data};
 use super::streams::{self, Draft, FEED_ENTRIES_MAX, Feed, HISTORY_MAX};
 use super::{Events, Look, Progress, Pushed, Remote, RemoteError, RemoteTree, Sink};
 use raspbox_beneath::File;
 use raspbox_core::guard::Displaced;
-use raspbox_protocol::commit::{OPS_MAX, Op, Outcome, PART_MIN_BYTES, Refusal};
-use raspbox_protocol::compressed::{self, CompressedWriter};
+use raspbox_protocol::commit::{OPS_MAX, Op};
+use raspbox_protocol::compressed;
 use raspbox_protocol::damage::{self, DAMAGED_MAX_BYTES, Damage};
 use raspbox_protocol::feed::BEAT_INTERVAL;
 use raspbox_protocol::history::Past;
 use raspbox_protocol::holds::{self, Held, HoldsFrame};
 use raspbox_protocol::info::{self, Info};
-use raspbox_protocol::special::{
-    Clock, CommitSummary, KNOWN, Receipt, RequestId, SITE, Special, Stretch, UNKNOWN,
-};
+use raspbox_protocol::special::{Clock, Form, KNOWN, RequestId, SITE, Special, UNKNOWN};
 use raspbox_protocol::want::{WANTS_MAX, Want};
 use raspbox_protocol::wire::{FrameReader, ReadError, to_bytes};
-use raspbox_protocol::{Cursor, Digest, Mtime, PROTOCOL_VERSION, RelPath, Version};
+use raspbox_protocol::{Cursor, Digest, Mtime, PROTOCOL_VERSION, RelPath};
 use std::collections::VecDeque;
 use std::io::{self, BufReader, Read, Write};
 use std::time::Duration;
@@ -32,9 +31,6 @@ pub const RETRIES_MAX: u32 = 2;
 
 /// How long an event stream may be silent: three heartbeats, since one may be late on a busy Pi.
 const EVENTS_TIMEOUT: Duration = BEAT_INTERVAL.saturating_mul(3);
-
-/// How fast the appliance copies what it restores, at least. The slowest sticks write 3 MB/s.
-const COPIED_BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// How much is read from the network at once: one piece of content with its head.
 const READ_BYTES: usize = 256 << 10;
@@ -46,14 +42,8 @@ pub type Appliance = ApplianceOver<Connection>;
 pub struct ApplianceOver<C: Control> {
     endpoint: C::Endpoint,
     connection: Option<C>,
-    /// Whether it has said that it understands what is compressed.
-    zstd: bool,
-}
-
-/// What became of a commit.
-struct Settled {
-    outcomes: Vec<Outcome>,
-    alone: Option<Stretch>,
+    /// How contents travel: compressed once it has said that it understands that.
+    form: Form,
 }
 
 struct EventStream<C: Control> {
@@ -68,7 +58,7 @@ impl<C: Control> ApplianceOver<C> {
         ApplianceOver {
             endpoint,
             connection: None,
-            zstd: false,
+            form: Form::Plain,
         }
     }
 
@@ -105,11 +95,7 @@ impl<C: Control> ApplianceOver<C> {
         let id = request_id();
         let mut draft = Draft::new(ops.len());
         let mut tries = 0;
-        let special = if self.zstd {
-            Special::CommitZst(id)
-        } else {
-            Special::Commit(id)
-        };
+        let form = self.form;
         loop {
             let known = if tries == 0 {
                 Ok(None)
@@ -125,7 +111,7 @@ impl<C: Control> ApplianceOver<C> {
                         progress(Progress::Spared(draft.come_bytes()));
                     }
                     let mut sent = |bytes| progress(Progress::Sent(bytes));
-                    send_commit(connection, (id, &special), ops, &mut draft, open, &mut sent)
+                    send_commit(connection, (id, form), ops, &mut draft, open, &mut sent)
                 }),
                 Err(error) => Err(error),
             };
@@ -148,7 +134,7 @@ impl<C: Control> ApplianceOver<C> {
 impl<C: Control> Remote for ApplianceOver<C> {
     fn info(&mut self) -> Result<Info, RemoteError> {
         let info = self.twice(info)?;
-        self.zstd = info.zstd;
+        self.form = if info.zstd { Form::Zstd } else { Form::Plain };
         Ok(info)
     }
 
@@ -215,8 +201,8 @@ impl<C: Control> Remote for ApplianceOver<C> {
         let indexes: Vec<usize> = (0..wants.len()).collect();
         for chunk in indexes.chunks(WANTS_MAX) {
             let mut open: VecDeque<(usize, u64)> = chunk.iter().map(|&index| (index, 0)).collect();
-            let zstd = self.zstd;
-            self.twice(|connection| fetch(connection, (wants, zstd), &mut open, sink))?;
+            let form = self.form;
+            self.twice(|connection| fetch(connection, (wants, form), &mut open, sink))?;
         }
         Ok(())
     }
@@ -441,7 +427,7 @@ pub(super) fn same_version<C: Control>(connection: &C, version: u32) -> Result<(
     )))
 }
 
-fn retrieve(special: &Special) -> String {
+pub(super) fn retrieve(special: &Special) -> String {
     format!("RETR {special}")
 }
 
@@ -481,164 +467,9 @@ fn feed<C: Control>(connection: &mut C, special: Special) -> Result<Option<Feed>
     }
 }
 
-fn send_commit<C: Control>(
-    connection: &mut C,
-    (id, special): (RequestId, &Special),
-    ops: &[Op],
-    draft: &mut Draft,
-    open: &mut dyn FnMut(usize) -> io::Result<File>,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Settled, RemoteError> {
-    let mut stream = match connection.transfer(&format!("STOR {special}"), 0)? {
-        Ok(stream) => stream,
-        Err(reply) => return refused_whole(connection, &reply, draft.sent()),
-    };
-    let sent = match special {
-        Special::CommitZst(_) => CompressedWriter::new(&mut stream)
-            .and_then(|mut to| streams::write_commit(&mut to, ops, draft, open, progress)),
-        _ => streams::write_commit(&mut stream, ops, draft, open, progress),
-    };
-    let reply = match sent {
-        Ok(()) => stream.finish_upload_within(work(ops, draft, special))?,
-        Err(error) => stream.why_broken(&error)?,
-    };
-    if !reply.is_done() {
-        return refused_whole(connection, &reply, draft.sent());
-    }
-    outcomes(connection, id, draft.sent())?
-        .ok_or_else(|| connection.nonsense("it took the changes and doesn't know of them"))
-}
-
-/// How long the appliance may take for what it copies by itself, or reads again to hash it, on a slow stick; and, where
-/// it travelled compressed, for all that comes out of it: a disk image of zeros has gone in a moment.
-fn work(ops: &[Op], draft: &Draft, special: &Special) -> Duration {
-    let copied: u64 = ops.iter().map(Op::copied_bytes).sum();
-    let written: u64 = match special {
-        Special::CommitZst(_) => whole_bytes(ops) + ops.iter().map(patched_bytes).sum::<u64>(),
-        _ if draft.come_bytes() > 0 => whole_bytes(ops),
-        _ => 0,
-    };
-    Duration::from_secs((copied + written) / COPIED_BYTES_PER_SECOND)
-}
-
-/// What a patch sends.
-fn patched_bytes(op: &Op) -> u64 {
-    match op {
-        Op::Patch { patch, .. } => patch.sent_bytes(),
-        Op::Put { .. }
-        | Op::Keep { .. }
-        | Op::Restore { .. }
-        | Op::Symlink { .. }
-        | Op::MakeFolder { .. }
-        | Op::Delete { .. }
-        | Op::Move { .. }
-        | Op::SetMeta { .. } => 0,
-    }
-}
-
-fn whole_bytes(ops: &[Op]) -> u64 {
-    ops.iter().filter_map(whole).map(|file| file.size).sum()
-}
-
-/// The content that is sent as a whole for an operation.
-fn whole(op: &Op) -> Option<&raspbox_protocol::File> {
-    match op {
-        Op::Put { file, .. } | Op::Keep { file, .. } => Some(file),
-        Op::Patch { .. }
-        | Op::Restore { .. }
-        | Op::Symlink { .. }
-        | Op::MakeFolder { .. }
-        | Op::Delete { .. }
-        | Op::Move { .. }
-        | Op::SetMeta { .. } => None,
-    }
-}
-
-/// Asks how much of each large content came before, in a commit that was cut.
-fn ask_parts<C: Control>(
-    connection: &mut C,
-    ops: &[Op],
-    draft: &mut Draft,
-) -> Result<(), RemoteError> {
-    for (index, op) in ops.iter().enumerate() {
-        let Some(file) = whole(op).filter(|file| file.size > PART_MIN_BYTES) else {
-            continue;
-        };
-        let reply = connection.command(&format!("SITE {SITE} PART {}", file.digest))?;
-        // Who may not write is told at each operation, and one that is older keeps nothing.
-        let bytes = match reply.code {
-            501 | 550 => 0,
-            _ if !reply.is_done() => return Err(connection.trouble(&reply)),
-            _ => reply.text.parse().map_err(|_| {
-                let odd = super::peer::one_line(&reply.text);
-                connection.nonsense(format!("how much came of a file isn't understood: {odd}"))
-            })?,
-        };
-        draft.go_on_from(index, if bytes <= file.size { bytes } else { 0 });
-    }
-    Ok(())
-}
-
-/// A commit that wasn't taken at all: where it is about its content, each operation is refused.
-fn refused_whole<C: Control>(
-    connection: &C,
-    reply: &Reply,
-    sent: usize,
-) -> Result<Settled, RemoteError> {
-    match reply.code {
-        452 | 552 => Ok(Settled {
-            outcomes: vec![Outcome::Refused(Refusal::NoSpace); sent],
-            alone: None,
-        }),
-        _ => Err(connection.trouble(reply)),
-    }
-}
-
-/// What became of a commit; `None` where it isn't known.
-fn outcomes<C: Control>(
-    connection: &mut C,
-    id: RequestId,
-    sent: usize,
-) -> Result<Option<Settled>, RemoteError> {
-    let reply = connection.command(&format!("SITE {SITE} RESULT {id}"))?;
-    if reply.code == 550 {
-        return Ok(None);
-    }
-    if !reply.is_done() {
-        return Err(connection.trouble(&reply));
-    }
-    let odd = |what: &str| format!("what became of the changes isn't understood: {what}");
-    let Receipt { summary, alone } = (reply.text.parse())
-        .map_err(|_| connection.nonsense(odd(&super::peer::one_line(&reply.text))))?;
-    let (ops, first) = match summary {
-        CommitSummary::All { ops, first } => (ops, Some(first)),
-        CommitSummary::Mixed { ops } => (ops, None),
-    };
-    if ops as usize != sent {
-        return Err(connection.nonsense(odd(&format!("{ops} outcomes for {sent} changes"))));
-    }
-    if let Some(first) = first {
-        let versions = (0..u64::from(ops)).map(|n| first.0.checked_add(n));
-        let done = versions.map(|version| version.map(|v| Outcome::Done(Version(v))));
-        let done: Option<Vec<Outcome>> = done.collect();
-        return match done {
-            Some(outcomes) => Ok(Some(Settled { outcomes, alone })),
-            None => Err(connection.nonsense(odd("versions out of range"))),
-        };
-    }
-    let mut stream = match connection.transfer(&retrieve(&Special::Result(id)), 0)? {
-        Ok(stream) => stream,
-        Err(reply) => return Err(connection.trouble(&reply)),
-    };
-    let outcomes = streams::read_outcomes(BufReader::new(&mut stream), sent)
-        .map_err(|error| read_trouble(connection, "result", &error))?;
-    stream.finish_download()?;
-    Ok(Some(Settled { outcomes, alone }))
-}
-
 fn fetch<C: Control>(
     connection: &mut C,
-    (wants, zstd): (&[Want], bool),
+    (wants, form): (&[Want], Form),
     open: &mut VecDeque<(usize, u64)>,
     sink: &mut dyn Sink,
 ) -> Result<(), RemoteError> {
@@ -653,28 +484,23 @@ fn fetch<C: Control>(
         offset,
         ..wants[index].clone()
     });
-    store(connection, &Special::Want(id), |stream| {
+    store(connection, &Special::Want(id, Form::Plain), |stream| {
         streams::write_wants(stream, list)
     })?;
-    let special = if zstd {
-        Special::WantZst(id)
-    } else {
-        Special::Want(id)
-    };
+    let special = Special::Want(id, form);
     let mut stream = match connection.transfer(&retrieve(&special), 0)? {
         Ok(stream) => stream,
         Err(reply) => return Err(connection.trouble(&reply)),
     };
     let bytes = BufReader::with_capacity(READ_BYTES, &mut stream);
-    let read = if zstd {
-        compressed::read(bytes)
+    let read = match form {
+        Form::Plain => streams::read_contents(bytes, open, sink),
+        Form::Zstd => compressed::read(bytes)
             .map_err(ReadError::Io)
             .and_then(|plain| {
                 let plain = BufReader::with_capacity(READ_BYTES, plain);
                 streams::read_contents(plain, open, sink)
-            })
-    } else {
-        streams::read_contents(bytes, open, sink)
+            }),
     };
     match read {
         Ok(()) => {}
@@ -692,7 +518,11 @@ fn fetch<C: Control>(
     }
 }
 
-fn read_trouble<C: Control>(connection: &C, what: &str, error: &ReadError) -> RemoteError {
+pub(super) fn read_trouble<C: Control>(
+    connection: &C,
+    what: &str,
+    error: &ReadError,
+) -> RemoteError {
     match error {
         ReadError::Io(error) => connection.broken(error),
         ReadError::Wire(error) => connection.nonsense(format!("its {what}: {error}")),

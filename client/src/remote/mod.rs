@@ -6,6 +6,7 @@
 //! connection with time-outs on its sockets, so that no call hangs and none needs cancelling.
 
 pub mod appliance;
+mod appliance_commit;
 pub mod connection;
 pub mod control;
 pub mod discover;
