@@ -13,7 +13,7 @@ use crate::ignores::{FILE_NAME as IGNORE_FILE, Rules};
 use crate::local::{Signature, Workspace, today};
 use crate::remote::{Remote, RemoteError, RemoteTree};
 use crate::report::{Event, Report, Summary};
-use crate::scan::{Doubt, LocalTree, QUIET, Scanner, Seen, is_quiet};
+use crate::scan::{ByNumber, Doubt, LocalTree, QUIET, Scanner, Seen, is_quiet};
 use crate::state::{Hashed, Print, State, StateError};
 use raspbox_beneath::{Stat, now};
 use raspbox_core::guard::{Allowances, Halt, counts_later, guard};
@@ -23,7 +23,8 @@ use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
 use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::info::Info;
-use raspbox_protocol::{Cursor, Entry, RelPath, Version};
+use raspbox_protocol::{Cursor, Entry, Mtime, RelPath, Version};
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,8 @@ pub struct Engine {
     pub(crate) remote_tree: RemoteTree,
     /// `None` until the first scan, and after an error left it in doubt.
     pub(crate) local: Option<LocalTree>,
+    /// The clock when the last scan began.
+    scanned: Option<Mtime>,
     /// Local files that are known to be damaged, with what they look like.
     pub(crate) damaged: HashMap<RelPath, Print>,
     /// Local files whose content was refused as not the one that was stated; the next scan reads them.
@@ -151,6 +154,7 @@ impl Engine {
             rules,
             baseline: Folder::default(),
             remote_tree: Folder::default(),
+            scanned: None,
             damaged: HashMap::new(),
             suspects: BTreeSet::new(),
             mismatches: HashMap::new(),
@@ -406,6 +410,19 @@ impl Engine {
                 Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => None,
             },
         };
+        let scanned_before = self.scanned.replace(now());
+        let by_number = OnceCell::<ByNumber>::new();
+        let moved = |print: &Print| {
+            // What was touched since then wasn't known in that state.
+            if scanned_before.is_some_and(|before| print.ctime > before.0) {
+                return None;
+            }
+            let all = by_number.get_or_init(|| match &last {
+                None => cached.values().copied().collect(),
+                Some(tree) => ByNumber::of_tree(tree),
+            });
+            all.get(print)
+        };
         let doubt = |path: &RelPath| match self.damaged.get(path) {
             Some(print) => Doubt::Damaged(*print),
             None if self.suspects.contains(path) => Doubt::Suspect,
@@ -416,6 +433,7 @@ impl Engine {
             disk: workspace.disk(),
             rules: &self.rules,
             known: &known,
+            moved: &moved,
             doubt: &doubt,
             now: now(),
             reading: &mut |path, size| report(Event::Reading(path, size)),

@@ -243,7 +243,6 @@ impl Engine {
                 }
             }
         }
-        let (baseline, remote) = (&self.baseline, &self.remote_tree);
         self.state.write(|w| {
             w.clear_sent()?;
             for (action, version) in done {
@@ -255,19 +254,14 @@ impl Engine {
                     Action::Delete { path, .. } => {
                         w.set_baseline(path, None)?;
                         w.set_remote(path, None)?;
+                        w.forget_hashes(path)?;
                     }
-                    Action::Move { from, moved, .. } => {
-                        w.set_baseline(from, None)?;
-                        w.set_remote(from, None)?;
-                        for (_, path, _) in moved {
-                            if let Some(entry) = baseline.get(path).and_then(Node::entry) {
-                                w.set_baseline(path, Some(&entry))?;
-                            }
-                            if let Some(node) = remote.get(path)
-                                && let (Some(entry), Some(version)) = (node.entry(), node.tag())
-                            {
-                                w.set_remote(path, Some((&entry, *version)))?;
-                            }
+                    Action::Move { from, to, .. } => {
+                        w.move_baseline(from, to)?;
+                        w.move_remote(from, to)?;
+                        w.forget_hashes(from)?;
+                        if own_versions {
+                            w.set_version(to, followed.is_some(), *version)?;
                         }
                     }
                 }

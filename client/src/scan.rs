@@ -16,12 +16,16 @@ use raspbox_core::names::Disk;
 use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::{Digest, File, LinkTarget, Mtime, PathError, RelPath};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::time::Duration;
 
 /// The coarsest step in which a filesystem keeps times: FAT's two seconds.
 pub const GRANULARITY_MAX: Duration = Duration::from_secs(2);
+
+/// The step in which FAT keeps when a file was made, which it gives for its ctime, in nanoseconds.
+const FAT_STEP_NANOS: i64 = 10_000_000;
 
 /// How long a program may go on writing through a mapping of a file without its times telling: they are
 /// set at the first store to a page, and again only after the kernel has written that page out. Linux
@@ -65,6 +69,50 @@ pub enum Doubt {
 /// The local side.
 pub type LocalTree = Folder<Seen>;
 
+/// Files whose hashes may be believed, by their numbers.
+#[derive(Debug, Default)]
+pub struct ByNumber(HashMap<u64, (Print, Digest)>);
+
+impl ByNumber {
+    /// Those of a tree.
+    #[must_use]
+    pub fn of_tree(tree: &LocalTree) -> ByNumber {
+        let mut all = ByNumber::default();
+        all.add_tree(tree);
+        all
+    }
+
+    /// The hash of the file that looks just so.
+    #[must_use]
+    pub fn get(&self, print: &Print) -> Option<Digest> {
+        let (known, digest) = self.0.get(&print.inode)?;
+        (known == print).then_some(*digest)
+    }
+
+    fn add_tree(&mut self, tree: &LocalTree) {
+        for node in tree.children.values() {
+            match node {
+                Node::File(file, seen) if seen.settled => {
+                    self.0.insert(seen.print.inode, (seen.print, file.digest));
+                }
+                Node::Folder(folder, _) => self.add_tree(folder),
+                Node::File(..) | Node::Symlink(..) | Node::Unknown(_) => {}
+            }
+        }
+    }
+}
+
+impl FromIterator<Hashed> for ByNumber {
+    fn from_iter<T: IntoIterator<Item = Hashed>>(all: T) -> ByNumber {
+        let settled = all.into_iter().filter(|hashed| hashed.settled);
+        ByNumber(
+            settled
+                .map(|hashed| (hashed.print.inode, (hashed.print, hashed.digest)))
+                .collect(),
+        )
+    }
+}
+
 /// Looks at a folder.
 pub struct Scanner<'a> {
     /// The folder.
@@ -75,6 +123,8 @@ pub struct Scanner<'a> {
     pub rules: &'a Rules,
     /// What was known of a path at the last scan.
     pub known: &'a dyn Fn(&RelPath) -> Option<Hashed>,
+    /// The hash of a file that was known by another path and looked just so.
+    pub moved: &'a dyn Fn(&Print) -> Option<Digest>,
     /// What speaks against believing that.
     pub doubt: &'a dyn Fn(&RelPath) -> Doubt,
     /// The clock when the scan began.
@@ -185,6 +235,22 @@ impl Scanner<'_> {
         self.top.folder(Some(path))
     }
 
+    /// What is known of a file that came to this path with a folder that was moved. That leaves the file's ctime as it
+    /// is, which whatever is done to the file itself sets anew; so one that has the number, the size and the times of
+    /// one that was hashed is that one.
+    fn moved_here(&mut self, path: &RelPath, print: &Print) -> Option<Hashed> {
+        if !tells_changes(print) {
+            return None;
+        }
+        let hashed = Hashed {
+            print: *print,
+            digest: (self.moved)(print)?,
+            settled: true,
+        };
+        self.fresh.push((path.clone(), hashed));
+        Some(hashed)
+    }
+
     fn file(
         &mut self,
         parent: &OpenFolder,
@@ -193,12 +259,17 @@ impl Scanner<'_> {
         stat: &Stat,
     ) -> Option<Node<Seen>> {
         let print = Print::from(stat);
-        let known = (self.known)(path).filter(|known| known.print == print);
+        let doubt = (self.doubt)(path);
+        let known = match (self.known)(path) {
+            Some(known) if known.print == print => Some(known),
+            // Of a suspect nothing is believed.
+            _ if doubt == Doubt::No => self.moved_here(path, &print),
+            _ => None,
+        };
         if known.is_none() && !is_quiet(stat.ctime, now()) {
             self.young.push(path.clone());
             return Some(Node::Unknown(Unknown::Busy));
         }
-        let doubt = (self.doubt)(path);
         if doubt == Doubt::Damaged(print) {
             return Some(Node::Unknown(Unknown::Damaged));
         }
@@ -256,6 +327,12 @@ pub fn is_settled(print: &Print, now: Mtime) -> bool {
     };
     let whole_seconds = print.ctime % 1_000_000_000 == 0;
     before(print.mtime, WRITEBACK_MAX) && (!whole_seconds || before(print.ctime, GRANULARITY_MAX))
+}
+
+/// Whether the ctime is one that no other state of a file has: of a clock finer than FAT's hundredths of a
+/// second, where numbers of files don't last either.
+fn tells_changes(print: &Print) -> bool {
+    print.ctime % FAT_STEP_NANOS != 0
 }
 
 /// Whether a file with this ctime hasn't been touched for long enough. One of the future says
@@ -453,6 +530,7 @@ mod tests {
             disk: &disk(&top),
             rules: &Rules::parse(""),
             known: &|_| known(print),
+            moved: &|_| None,
             doubt: &|_| doubt(print),
             now: now(),
             reading: &mut |_, _| reads += 1,
@@ -542,6 +620,7 @@ mod tests {
             disk: &disk(&top),
             rules: &Rules::parse(""),
             known: &|_| None,
+            moved: &|_| None,
             doubt: &|_| Doubt::No,
             now: now(),
             reading: &mut |_, _| {},

@@ -19,7 +19,7 @@ use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Cursor, Digest, Entry, RelPath, Version};
 use rows::{Columns, FOLDER, entry, hashed, load, print};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// The number of the tables' shape; an older one is migrated, a newer one refused.
@@ -220,14 +220,19 @@ impl State {
         Ok(all)
     }
 
-    /// Whether any entry of either side, as last recorded, has this content.
-    pub fn knows_content(&self, digest: &Digest) -> rusqlite::Result<bool> {
-        self.db
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM baseline WHERE digest = ?1)
-                     OR EXISTS (SELECT 1 FROM remote WHERE digest = ?1)",
-            )?
-            .query_row([digest.as_bytes()], |row| row.get(0))
+    /// Which of these contents any entry of either side has, as last recorded. It looks through all of them:
+    /// an index would be paid for by every file, and this is asked after a crash only.
+    pub fn known_contents(&self, sought: &HashSet<Digest>) -> rusqlite::Result<HashSet<Digest>> {
+        let mut statement = self.db.prepare(
+            "SELECT digest FROM baseline WHERE digest IS NOT NULL
+             UNION ALL SELECT digest FROM remote WHERE digest IS NOT NULL",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut known = HashSet::new();
+        while let Some(row) = rows.next()? {
+            known.extend(sought.get(&Digest::from_bytes(row.get(0)?)));
+        }
+        Ok(known)
     }
 
     /// Whether any symlink of either side, as last recorded, has this target.
@@ -339,6 +344,38 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Both sides agree that what was at `from`, with all below it, is at `to`.
+    pub fn move_baseline(&self, from: &RelPath, to: &RelPath) -> rusqlite::Result<()> {
+        self.clear("baseline", to, None)?;
+        self.relocate("baseline", from, to)
+    }
+
+    /// The remote has at `to` what it had at `from`, with all below it.
+    pub fn move_remote(&self, from: &RelPath, to: &RelPath) -> rusqlite::Result<()> {
+        self.clear("remote", to, None)?;
+        self.relocate("remote", from, to)
+    }
+
+    /// What the remote has at this path, and, if `below`, all below it, has this version.
+    pub fn set_version(
+        &self,
+        path: &RelPath,
+        below: bool,
+        version: Version,
+    ) -> rusqlite::Result<()> {
+        let version = version.0.cast_signed();
+        self.tx
+            .prepare_cached("UPDATE remote SET version = ?2 WHERE path = ?1")?
+            .execute(params![path.as_str(), version])?;
+        if below {
+            let [first, end] = below_it(path);
+            self.tx
+                .prepare_cached("UPDATE remote SET version = ?3 WHERE path > ?1 AND path < ?2")?
+                .execute(params![first, end, version])?;
+        }
+        Ok(())
+    }
+
     /// The remote has nothing that isn't told anew: before a look at the whole tree.
     pub fn clear_remote(&self) -> rusqlite::Result<()> {
         self.tx.execute_batch("DELETE FROM remote")
@@ -359,6 +396,11 @@ impl Writer<'_> {
                 hashed.settled
             ])?;
         Ok(())
+    }
+
+    /// Forgets the hashes of what was at a path and below it.
+    pub fn forget_hashes(&self, path: &RelPath) -> rusqlite::Result<()> {
+        self.clear("print", path, None)
     }
 
     /// Forgets a hash.
@@ -412,13 +454,23 @@ impl Writer<'_> {
                 .execute([path.as_str()])?;
         }
         if entry != Some(&Entry::Folder) {
-            // '0' is the character after '/'.
             self.tx
                 .prepare_cached(&format!(
                     "DELETE FROM {table} WHERE path > ?1 AND path < ?2"
                 ))?
-                .execute([format!("{path}/"), format!("{path}0")])?;
+                .execute(below_it(path))?;
         }
+        Ok(())
+    }
+
+    fn relocate(&self, table: &str, from: &RelPath, to: &RelPath) -> rusqlite::Result<()> {
+        let [first, end] = below_it(from);
+        self.tx
+            .prepare_cached(&format!(
+                "UPDATE {table} SET path = ?2 || substr(path, length(?1) + 1)
+                 WHERE path = ?1 OR path > ?3 AND path < ?4"
+            ))?
+            .execute([from.as_str(), to.as_str(), &first, &end])?;
         Ok(())
     }
 
@@ -427,6 +479,12 @@ impl Writer<'_> {
             .execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])?;
         Ok(())
     }
+}
+
+/// What comes before all paths below this one, and what comes behind them, as SQLite orders them.
+fn below_it(path: &RelPath) -> [String; 2] {
+    // '0' is the character after '/'.
+    [format!("{path}/"), format!("{path}0")]
 }
 
 /// A connection, on whatever disk the path is.
@@ -450,6 +508,7 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
             db.execute_batch(lately::TABLE)?;
             db.execute_batch(sent::TABLE)?;
             db.execute_batch(chunks::TABLE)?;
+            db.execute_batch(WITHOUT_INDEXES)?;
         }
         return Ok(found);
     }
@@ -459,11 +518,9 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
          CREATE TABLE baseline (
              path TEXT PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER, mtime INTEGER,
              executable INTEGER, digest BLOB, target TEXT) WITHOUT ROWID;
-         CREATE INDEX baseline_digest ON baseline (digest) WHERE digest IS NOT NULL;
          CREATE TABLE remote (
              path TEXT PRIMARY KEY, kind INTEGER NOT NULL, size INTEGER, mtime INTEGER,
              executable INTEGER, digest BLOB, target TEXT, version INTEGER NOT NULL) WITHOUT ROWID;
-         CREATE INDEX remote_digest ON remote (digest) WHERE digest IS NOT NULL;
          CREATE TABLE print (
              path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
              ctime INTEGER NOT NULL, inode INTEGER NOT NULL, digest BLOB NOT NULL,
@@ -478,6 +535,10 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<i64> {
     tx.commit()?;
     Ok(FORMAT)
 }
+
+/// Each file paid for them, and what they were for is as well without.
+const WITHOUT_INDEXES: &str =
+    "DROP INDEX IF EXISTS baseline_digest; DROP INDEX IF EXISTS remote_digest";
 
 const DAMAGED: &str = "CREATE TABLE IF NOT EXISTS damaged (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
@@ -570,7 +631,9 @@ mod tests {
             remote.get(&path("a")).and_then(|n| n.tag()),
             Some(&Version(u64::MAX))
         );
-        assert!(state.knows_content(&Digest::of(b"f")).expect("read"));
+        let contents = [b"f", b"g"].map(|content| Digest::of(content));
+        let known = state.known_contents(&contents.into()).expect("read");
+        assert_eq!(known, [contents[0]].into());
         let without = state
             .baseline(&|path, folder| folder && path.name() == "a")
             .expect("read");
@@ -598,6 +661,48 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_moves_takes_what_is_in_it_and_nothing_else() {
+        let mut state = State::open(std::path::Path::new(":memory:")).expect("open");
+        // Of names with more bytes than characters, and one that begins as the folder's.
+        let paths = ["ä", "ä/ö", "ä/ö/f", "ä-b", "ä0", "b/old"].map(path);
+        let (from, to) = (path("ä"), path("b"));
+        let moved = state.write(|w| {
+            for path in &paths {
+                let entry = match path.name() {
+                    "ä" | "ö" => Entry::Folder,
+                    _ => file(path.as_str().as_bytes()),
+                };
+                w.set_baseline(path, Some(&entry))?;
+                w.set_remote(path, Some((&entry, Version(1))))?;
+            }
+            w.move_baseline(&from, &to)?;
+            w.move_remote(&from, &to)?;
+            w.set_version(&to, false, Version(2))
+        });
+        moved.expect("written");
+        let remote = state.remote(&|_, _| false).expect("read");
+        let mut found = Vec::new();
+        remote.walk(&mut |path, node| {
+            let tag = node.tag().expect("known").0;
+            found.push((path.to_string(), tag));
+        });
+        let expected = [("b", 2), ("b/ö", 1), ("b/ö/f", 1), ("ä-b", 1), ("ä0", 1)];
+        assert_eq!(found, expected.map(|(path, tag)| (path.to_owned(), tag)));
+        let baseline = state.baseline(&|_, _| false).expect("read");
+        assert_eq!(baseline.count(), expected.len());
+        assert_eq!(
+            baseline.get(&path("b/ö/f")).and_then(Node::entry),
+            Some(file("ä/ö/f".as_bytes()))
+        );
+        let all = state.write(|w| w.set_version(&to, true, Version(3)));
+        all.expect("written");
+        let remote = state.remote(&|_, _| false).expect("read");
+        let tag = |at: &str| remote.get(&path(at)).and_then(|node| node.tag().copied());
+        assert_eq!(tag("b/ö/f"), Some(Version(3)));
+        assert_eq!(tag("ä-b"), Some(Version(1)));
+    }
+
+    #[test]
     fn the_hash_cache_keeps_what_it_was_told() {
         let mut state = State::open(std::path::Path::new(":memory:")).expect("open");
         let print = Print {
@@ -616,6 +721,14 @@ mod tests {
             .expect("write");
         let all = state.all_hashed().expect("read");
         assert_eq!(all.into_iter().collect::<Vec<_>>(), [(path("a"), hashed)]);
+        let forgotten = state.write(|w| {
+            w.set_hashed(&path("a/b"), &hashed)?;
+            w.set_hashed(&path("a-b"), &hashed)?;
+            w.forget_hashes(&path("a"))
+        });
+        forgotten.expect("written");
+        let all = state.all_hashed().expect("read");
+        assert_eq!(all.into_keys().collect::<Vec<_>>(), [path("a-b")]);
     }
 
     #[test]

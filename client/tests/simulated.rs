@@ -189,6 +189,7 @@ fn a_scan_sees_what_is_there() {
         disk: workspace.disk(),
         rules: &raspbox::ignores::Rules::parse(""),
         known: &|_| None,
+        moved: &|_| None,
         doubt: &|_| Doubt::No,
         now: now(),
         reading: &mut |_, _| (),

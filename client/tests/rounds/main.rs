@@ -5,6 +5,7 @@
 mod guard;
 mod ignored;
 mod motion;
+mod moved;
 mod power;
 
 use raspbox::engine::{Engine, Options, Scope};
@@ -136,8 +137,17 @@ impl Shelved {
                 if !self.meets(from, Expect::Version(*expect)) || !self.meets(to, Expect::Absent) {
                     return Err(Refusal::Changed);
                 }
-                let (entry, bytes, _) = self.entries.remove(from).expect("looked for above");
-                Ok(self.put(to, entry, bytes))
+                self.seq += 1;
+                let version = Version(self.seq);
+                let below = |path: &RelPath| path == from || path.is_in(from);
+                let moved: Vec<RelPath> =
+                    self.entries.keys().filter(|p| below(p)).cloned().collect();
+                for old in moved {
+                    let (entry, bytes, _) = self.entries.remove(&old).expect("it was just there");
+                    let new = path(&old.as_str().replacen(from.as_str(), to.as_str(), 1));
+                    self.entries.insert(new, (entry, bytes, version));
+                }
+                Ok(version)
             }
             Op::SetMeta {
                 path,
@@ -262,9 +272,13 @@ struct Station {
 
 impl Station {
     fn new() -> Station {
+        Station::on(Traits::ext4())
+    }
+
+    fn on(traits: Traits) -> Station {
         let computer = Computer::new(NOON, 1);
         let entered = enter(&computer);
-        let disk = Disk::new(Traits::ext4());
+        let disk = Disk::new(traits);
         disk.mount(Path::new(AT));
         Workspace::mark(&Path::new(AT).join("box"), "pair1").expect("marked");
         let mut station = Station {
