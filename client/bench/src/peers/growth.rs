@@ -1,7 +1,7 @@
 //! `growth`: how what raspbox costs grows with files and with workstations, and how often it waits for
 //! the drive.
 
-use crate::client::fill;
+use crate::client::{Layout, USUAL, fill, fill_as};
 use crate::programs::{Between, Pair, Program};
 use crate::table::{Row, Table};
 use crate::usage;
@@ -30,6 +30,9 @@ const THEIR_THERE: Row = Row::cost(
     "µs",
 );
 
+/// More than that are measured in one round only: they take minutes.
+const OFTEN_MAX: usize = 100_000;
+
 /// How many new files each workstation brings.
 const BROUGHT: usize = 500;
 
@@ -41,17 +44,41 @@ pub(crate) fn measure(quick: bool, rounds: usize) -> anyhow::Result<()> {
     let sizes: &[usize] = if quick {
         &[100, 1_000]
     } else {
-        &[1_000, 10_000, 100_000]
+        &[1_000, 10_000, 100_000, 1_000_000]
     };
     let network = Network::new()?;
     let mut table = Table::of_ours(sizes);
     for round in 1..=rounds {
         for (n, files) in sizes.iter().enumerate() {
+            if round > 1 && *files > OFTEN_MAX {
+                continue;
+            }
             eprintln!("round {round} of {rounds}: {files} files");
-            of_files(&network, *files, &mut |row, value| table.add(row, n, value))?;
+            let mut add = |row, value| table.add(row, n, value);
+            of_files(&network, *files, USUAL, &mut add)?;
         }
     }
     println!("\n### by number of files, medians of {rounds}\n\n{table}");
+
+    let files = if quick { 1_000 } else { 10_000 };
+    let layouts = [
+        ("all in one", Layout::Each(files)),
+        ("100 in each", Layout::Each(100)),
+        ("10 in each", Layout::Each(10)),
+        ("each in its own", Layout::Each(1)),
+        ("10 deep", Layout::Deep(10)),
+        ("100 deep", Layout::Deep(100)),
+    ];
+    let names: Vec<&str> = layouts.iter().map(|(name, _)| *name).collect();
+    let mut table = Table::of_ours(&names);
+    for round in 1..=rounds {
+        for (n, (name, layout)) in layouts.into_iter().enumerate() {
+            eprintln!("round {round} of {rounds}: {name}");
+            let mut add = |row, value| table.add(row, n, value);
+            of_files(&network, files, layout, &mut add)?;
+        }
+    }
+    println!("\n### {files} files by folders, medians of {rounds}\n\n{table}");
 
     let counts: &[usize] = if quick { &[1, 2] } else { &[1, 2, 4, 8, 16] };
     let mut table = Table::of_ours(counts);
@@ -70,9 +97,14 @@ pub(crate) fn measure(quick: bool, rounds: usize) -> anyhow::Result<()> {
 }
 
 /// A first sync of so many, one with nothing to do, and one after they were moved.
-fn of_files(network: &Network, files: usize, add: &mut impl FnMut(Row, f64)) -> anyhow::Result<()> {
+fn of_files(
+    network: &Network,
+    files: usize,
+    layout: Layout,
+    add: &mut impl FnMut(Row, f64),
+) -> anyhow::Result<()> {
     let pair = Pair::start(Program::Raspbox, Between::Loopback(network))?;
-    fill(&pair.here.join("new"), files)?;
+    fill_as(layout, &pair.here.join("new"), files)?;
     let rows = [
         [FIRST, FIRST_HERE, FIRST_THERE],
         [SAME, SAME_HERE, SAME_THERE],

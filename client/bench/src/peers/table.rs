@@ -38,6 +38,9 @@ impl Row {
     }
 }
 
+/// How many times slower than ours a program is that isn't measured again: no noise makes that much.
+const FAR: f64 = 10.0;
+
 /// Values by row and program.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -75,6 +78,18 @@ impl Table {
         });
         self.rows[at].1[program].push(value);
     }
+
+    /// Whether all of this is known of a program, and in all of it ours is so much better that another round would
+    /// only take time.
+    pub(crate) fn is_far_behind(&self, program: usize, rows: &[Row]) -> bool {
+        rows.iter().all(|row| {
+            let known = self.rows.iter().find(|(known, _)| known == row);
+            known.is_some_and(|(row, values)| {
+                let pair = [median(&values[0]), median(&values[program])];
+                program > 0 && to_the_best(&pair, row.better).is_some_and(|ratio| ratio >= FAR)
+            })
+        })
+    }
 }
 
 impl fmt::Display for Table {
@@ -86,9 +101,16 @@ impl fmt::Display for Table {
         };
         writeln!(f, "| | {} |{title}", self.programs.join(" | "))?;
         writeln!(f, "|---{}|{rule}", "|---".repeat(self.programs.len()))?;
+        let mut marked = false;
         for (row, values) in &self.rows {
+            let most = values.iter().map(Vec::len).max().unwrap_or_default();
             let medians: Vec<Option<f64>> = values.iter().map(|values| median(values)).collect();
-            let told: Vec<String> = medians.iter().map(|median| figure(*median)).collect();
+            let told = values.iter().zip(&medians).map(|(values, median)| {
+                let less = (1..most).contains(&values.len());
+                marked |= less;
+                figure(*median) + if less { "\\*" } else { "" }
+            });
+            let told: Vec<String> = told.collect();
             let Row { what, unit, .. } = row;
             write!(f, "| {what}, {unit} | {} |", told.join(" | "))?;
             if self.compares {
@@ -97,6 +119,9 @@ impl fmt::Display for Table {
                 write!(f, " {ratio} |")?;
             }
             writeln!(f)?;
+        }
+        if marked {
+            writeln!(f, "\n\\* in fewer rounds, since it takes so long")?;
         }
         Ok(())
     }
@@ -147,6 +172,26 @@ mod tests {
     fn the_median_is_in_the_middle_of_what_was_measured() {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn who_is_far_behind_is_measured_once_and_marked() {
+        let mut table = Table::new(&["ours", "theirs", "hers"]);
+        let (up, down) = (Row::speed("up", "MiB/s"), Row::cost("down", "s"));
+        for (program, speed, seconds) in [(0, 100.0, 1.0), (1, 9.0, 11.0), (2, 9.0, 9.0)] {
+            table.add(up, program, speed);
+            table.add(down, program, seconds);
+        }
+        assert!(table.is_far_behind(1, &[up, down]));
+        assert!(!table.is_far_behind(2, &[up, down]));
+        assert!(table.is_far_behind(2, &[up]));
+        assert!(!table.is_far_behind(0, &[up, down]), "ours never is");
+        let unknown = Row::cost("else", "s");
+        assert!(!table.is_far_behind(1, &[up, unknown]));
+        table.add(up, 0, 100.0);
+        let table = table.to_string();
+        assert!(table.contains("| 100 | 9.00\\* | 9.00\\* |"), "{table}");
+        assert!(table.contains("| 1.00 | 11.0 | 9.00 |"), "{table}");
     }
 
     #[test]
