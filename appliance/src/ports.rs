@@ -3,6 +3,7 @@
 use crate::session::Session;
 use async_trait::async_trait;
 use libunftp::options::Binder;
+use nix::sys::socket::{Backlog, listen};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -10,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::net::TcpSocket;
 
-/// How many ports are tried alone before one is shared with connections that are ending.
-const EXCLUSIVE_TRIES: u32 = 16;
+/// Connections that wait in the kernel: one comes for each port, and libunftp says so again with a number of its own.
+const BACKLOG: i32 = 1;
 
 /// Hands out ports, each in its turn, to all sessions.
 ///
-/// libunftp's own choice is random and with SO_REUSEADDR: two sessions could bind the same port
-/// before either listens, and the second is ended for it.
+/// libunftp's own choice is random, and it listens only later: two sessions could bind the same port
+/// before either does, and the second is ended for it.
 #[derive(Debug)]
 pub(crate) struct Ports {
     next: AtomicU32,
@@ -35,14 +36,10 @@ impl Ports {
     fn bind(&self, ip: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<TcpSocket> {
         let len = u32::from(ports.end() - ports.start()) + 1;
         let mut result = Err(io::ErrorKind::AddrInUse.into());
-        let exclusive_tries = EXCLUSIVE_TRIES.min(len);
-        for attempt in 0..exclusive_tries + len {
+        for _ in 0..len {
             let offset = self.next.fetch_add(1, Ordering::Relaxed) % len;
             let offset = u16::try_from(offset).expect("an offset within a range of ports");
-            // A port whose last connection is in TIME_WAIT can't be had alone. After a minute of
-            // small files that is true of all of them; then what `bind` allows afterwards counts.
-            let shared = attempt >= exclusive_tries;
-            result = bind(SocketAddr::new(ip, ports.start() + offset), shared);
+            result = listening(SocketAddr::new(ip, ports.start() + offset));
             if result.is_ok() {
                 break;
             }
@@ -51,20 +48,21 @@ impl Ports {
     }
 }
 
-fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpSocket> {
+/// A socket that listens at a port, unless another one does.
+fn listening(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    socket.set_reuseaddr(shared)?;
+    // Also where the last connection to it is in TIME_WAIT, which keeps the port for a minute: after a thousand
+    // downloads in that minute all are so.
+    socket.set_reuseaddr(true)?;
     // Connections inherit both from the socket that they come in by.
     socket.set_nodelay(true)?;
     socket.set_keepalive(true)?;
     socket.bind(address)?;
-    // Also of a port that was had alone: in TIME_WAIT the connection would keep it for a minute, from
-    // everybody, and a thousand downloads in that minute would leave no port. Two can't listen at one
-    // port whatever they allow.
-    socket.set_reuseaddr(true)?;
+    // With that option two can have a port, but never listen at it.
+    listen(&socket, Backlog::new(BACKLOG)?)?;
     Ok(socket)
 }
 
@@ -97,13 +95,13 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     #[tokio::test]
-    async fn every_port_is_handed_out_once_and_then_none() {
+    async fn every_port_is_handed_out_once_and_then_none_whether_or_not_the_others_listen_yet() {
         // Nobody listens on 127.8.8.8 otherwise.
         let ip = IpAddr::V4(Ipv4Addr::new(127, 8, 8, 8));
         let (ports, range) = (Ports::new(), 62_000..=62_019);
         let listeners: Vec<_> = range
             .clone()
-            .map(|_| ports.bind(ip, &range).unwrap().listen(1).unwrap())
+            .map(|_| ports.bind(ip, &range).unwrap())
             .collect();
         let taken: HashSet<_> = listeners
             .iter()

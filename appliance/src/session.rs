@@ -251,17 +251,16 @@ impl Session {
     /// Returns when the peer has sent too much or has gone. Needs a runtime that isn't the session's own,
     /// which may be busy with just that; and libunftp, which waits in a command, doesn't notice.
     pub(crate) async fn abandoned(&self) -> io::Result<Abandoned> {
-        let socket = tokio::net::TcpStream::from_std(self.control.try_clone()?)?;
         loop {
-            let ready = socket.ready(Interest::READABLE).await?;
-            // Nothing is read here; this only says that the next arrival is to be waited for.
-            let _ = socket.try_io(Interest::READABLE, || {
-                io::Result::<()>::Err(io::ErrorKind::WouldBlock.into())
-            });
+            // Watched anew each time: whoever sends many small files would wake this thread with each command
+            // otherwise, also while it waits for the time to look again.
+            let socket = tokio::net::TcpStream::from_std(self.control.try_clone()?)?;
+            let gone = socket.ready(Interest::READABLE).await?.is_read_closed();
+            drop(socket);
             if self.is_flooding() {
                 return Ok(Abandoned::Flooding);
             }
-            if ready.is_read_closed() {
+            if gone {
                 return Ok(Abandoned::Gone);
             }
             tokio::time::sleep(FLOOD_INTERVAL).await;
