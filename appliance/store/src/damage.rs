@@ -118,18 +118,10 @@ pub(crate) fn is_kept_marked(db: &Connection, digest: &Digest) -> rusqlite::Resu
     has(db, KEPT, digest)
 }
 
-fn has(db: &Connection, key: &str, digest: &Digest) -> rusqlite::Result<bool> {
+/// Whether what stands by a key with this content is damaged.
+pub(crate) fn has(db: &Connection, key: &str, digest: &Digest) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM damaged WHERE path = ? AND digest = ?")?
         .exists(params![key, digest.as_bytes().as_slice()])
-}
-
-/// Whether some file has this content now and isn't known to be damaged.
-pub(crate) fn has_good_copy(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM entry WHERE digest = ?1 AND NOT EXISTS \
-               (SELECT 1 FROM damaged WHERE damaged.path = entry.path AND damaged.digest = ?1) \
-               LIMIT 1";
-    db.prepare_cached(sql)?
-        .exists([digest.as_bytes().as_slice()])
 }
 
 /// A good content stands at a path, or is kept (`None`), again.

@@ -11,6 +11,7 @@
 //! A row that is let go of gives its time to its neighbour ([`crate::release`]).
 
 use crate::beneath::Look;
+use crate::contents;
 use crate::damage;
 use crate::error::{FeedError, StoreError};
 use crate::inner::Inner;
@@ -25,7 +26,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use std::io;
 
 /// How many files with the same content are tried for it.
-const COPIES_MAX: u32 = 8;
+const COPIES_MAX: usize = 8;
 
 /// What became of what a row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,20 +132,6 @@ pub(crate) fn displace_tree(
         .prepare_cached(sql)?
         .execute(params![now, by, end.code(), to, rest, own, low, high])?;
     Ok(())
-}
-
-/// Whether some version needs this content.
-pub(crate) fn is_displaced(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
-    db.prepare_cached("SELECT 1 FROM displaced WHERE digest = ? LIMIT 1")?
-        .exists([digest.as_bytes().as_slice()])
-}
-
-/// How large a content is that some version needs; `None` where none does.
-pub(crate) fn size_of(db: &Connection, digest: &Digest) -> rusqlite::Result<Option<u64>> {
-    db.prepare_cached("SELECT size FROM displaced WHERE digest = ? LIMIT 1")?
-        .query_row([digest.as_bytes().as_slice()], |row| row.get::<_, i64>(0))
-        .optional()
-        .map(|found| found.map(i64::cast_unsigned))
 }
 
 /// Whether it is noted that a content stood at a path.
@@ -311,7 +298,8 @@ impl Inner {
                 Err(error) => return Err(trouble(error)),
             }
         }
-        for path in self.snapshot(|db| copies(db, digest))? {
+        self.hint()?;
+        for path in self.snapshot(|db| contents::copies(db, digest, COPIES_MAX))? {
             // One that can't be read now, or was changed by other means, isn't one.
             if let Ok(file) = self.read(&path)
                 && let Some(row) = self.snapshot(|db| rows::get(db, &path))?
@@ -335,7 +323,8 @@ impl Inner {
             return Ok(true);
         };
         let kept = self.own.keeps(&file.digest, file.size);
-        Ok(kept.map_err(|e| StoreError::io("a version", e))? || has_copy(db, &file.digest)?)
+        Ok(kept.map_err(|e| StoreError::io("a version", e))?
+            || contents::has_copy(db, &file.digest)?)
     }
 }
 
@@ -373,21 +362,6 @@ fn past(row: &SqlRow<'_>) -> rusqlite::Result<Past> {
         }),
         kept: false,
     })
-}
-
-/// Whether some file has this content now.
-pub(crate) fn has_copy(db: &Connection, digest: &Digest) -> rusqlite::Result<bool> {
-    db.prepare_cached("SELECT 1 FROM entry WHERE digest = ? LIMIT 1")?
-        .exists([digest.as_bytes().as_slice()])
-}
-
-/// Files that have this content now.
-fn copies(db: &Connection, digest: &Digest) -> rusqlite::Result<Vec<RelPath>> {
-    let mut statement = db.prepare_cached("SELECT path FROM entry WHERE digest = ? LIMIT ?")?;
-    let found = statement.query_map(params![digest.as_bytes().as_slice(), COPIES_MAX], |row| {
-        journal::path(row.get_ref(0)?.as_str()?)
-    })?;
-    found.collect()
 }
 
 /// Gives all that stood somewhere at a time, in the order of [`RelPath`].

@@ -9,6 +9,7 @@
 //! one range of keys.
 
 use crate::beneath::{Folder, Onto};
+use crate::contents;
 use crate::error::OpenError;
 use nix::libc;
 use raspbox_protocol::info::DriveId;
@@ -47,7 +48,6 @@ CREATE TABLE entry (
     recorded_ns INTEGER NOT NULL, since_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX entry_version ON entry (version);
-CREATE INDEX entry_digest ON entry (digest) WHERE digest IS NOT NULL;
 CREATE TABLE tombstone (path TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX tombstone_version ON tombstone (version);
 CREATE TABLE displaced (
@@ -58,7 +58,6 @@ CREATE TABLE displaced (
     moved_to TEXT
 );
 CREATE INDEX displaced_path ON displaced (path);
-CREATE INDEX displaced_digest ON displaced (digest);
 CREATE TABLE intent (
     staged TEXT PRIMARY KEY, path TEXT NOT NULL, source TEXT, digest BLOB, target TEXT
 ) WITHOUT ROWID;
@@ -126,6 +125,13 @@ impl Journal {
         }
         // Tables that came later; a raspboxd that doesn't know them needn't.
         db.execute_batch(crate::damage::SCHEMA).map_err(cannot)?;
+        db.execute_batch(contents::SCHEMA).map_err(cannot)?;
+        if contents::is_behind(&db).map_err(cannot)?
+            && let Err(error) = contents::catch_up(&db)
+        {
+            // Where there is no room for them, say: recovery looks contents up one by one, and slower then.
+            tracing::warn!(%error, "cannot prepare looking contents up");
+        }
         let cursor = read_cursor(&db).map_err(cannot)?;
         Ok(Journal { db, cursor, new })
     }
@@ -416,7 +422,6 @@ ALTER TABLE entry ADD COLUMN since_ns INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE displaced ADD COLUMN since_ns INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE displaced ADD COLUMN how INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE displaced ADD COLUMN moved_to TEXT;
-CREATE INDEX entry_digest ON entry (digest) WHERE digest IS NOT NULL;
 UPDATE displaced SET since_ns = displaced_at_ns;
 ";
 
@@ -468,24 +473,25 @@ fn set_aside(own: &Folder) -> io::Result<()> {
     Ok(())
 }
 
+/// A new one in memory, with all its tables.
+#[cfg(test)]
+pub(crate) fn in_memory() -> Connection {
+    let db = Connection::open_in_memory().expect("memory");
+    make(&db, DriveId([1; 16])).expect("a journal");
+    db.execute_batch(crate::damage::SCHEMA).expect("its tables");
+    db.execute_batch(contents::SCHEMA).expect("its tables");
+    db
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Tx, is_time_to_prune, key, make, path, prune_tombstones, read_floor};
+    use super::{Tx, in_memory, is_time_to_prune, key, path, prune_tombstones, read_floor};
     use crate::rows;
     use raspbox_protocol::RelPath;
-    use raspbox_protocol::info::DriveId;
-    use rusqlite::Connection;
-
-    fn journal() -> Connection {
-        let db = Connection::open_in_memory().expect("memory");
-        make(&db, DriveId([1; 16])).expect("a journal");
-        db.execute_batch(crate::damage::SCHEMA).expect("its tables");
-        db
-    }
 
     #[test]
     fn the_oldest_tombstones_are_forgotten_and_the_floor_says_so() {
-        let db = journal();
+        let db = in_memory();
         let tx = Tx::begin(&db, 1).expect("begin");
         for n in 0..5 {
             let gone = RelPath::parse(&format!("{n}")).expect("good");
@@ -537,7 +543,7 @@ mod tests {
 
     #[test]
     fn a_transaction_that_is_dropped_never_was() {
-        let db = journal();
+        let db = in_memory();
         let tx = Tx::begin(&db, 1).expect("begin");
         let gone = RelPath::parse("a").expect("good");
         rows::bury(&tx, &gone, tx.next()).expect("buried");

@@ -15,6 +15,7 @@ mod apply;
 mod beneath;
 mod change;
 mod commit;
+mod contents;
 mod damage;
 mod error;
 mod feed;

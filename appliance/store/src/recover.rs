@@ -18,6 +18,7 @@
 //! kept, the scan's note of it makes it a version ([`Inner::note_past`]).
 
 use crate::beneath::{Folder, Kind, Look, Onto, is_absent};
+use crate::contents;
 use crate::damage;
 use crate::error::StoreError;
 use crate::history::{self, End};
@@ -194,7 +195,7 @@ impl Inner {
         else {
             return Ok(());
         };
-        if history::is_displaced(tx.db, &file.digest)?
+        if contents::is_displaced(tx.db, &file.digest)?
             || !self.own.keeps(&file.digest, file.size).map_err(trouble)?
         {
             return Ok(());
@@ -231,7 +232,7 @@ impl Inner {
             (Some(Entry::Folder | Entry::Symlink(_)), _) => false,
             (None, Some(source)) => rows::has_content(tx.db, source, &found)?,
             // Perhaps a version took its place.
-            (None, None) => history::is_displaced(tx.db, &found)?,
+            (None, None) => contents::is_displaced(tx.db, &found)?,
         })
     }
 

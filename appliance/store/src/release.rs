@@ -5,9 +5,9 @@
 //! So a path that was there is never taken for one that was not.
 
 use crate::beneath::is_absent;
+use crate::contents;
 use crate::damage;
 use crate::error::StoreError;
-use crate::history;
 use crate::inner::{Inner, Writer};
 use crate::journal::{self, Tx};
 use crate::rows;
@@ -80,6 +80,7 @@ impl Inner {
         running: Duration,
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<Thinned, StoreError> {
+        self.hint()?;
         let now = self.trust(running)?;
         if let Err(error) = self.drop_parts(usize::MAX, Some(now)) {
             tracing::warn!(%error, "what was cut stays for now");
@@ -317,7 +318,7 @@ impl Inner {
         for old in versions {
             if let Some(digest) = old.digest
                 && !unneeded.iter().any(|(other, _)| *other == digest)
-                && !history::is_displaced(tx.db, &digest)?
+                && !contents::is_displaced(tx.db, &digest)?
             {
                 damage::unmark(&tx, None, &digest)?;
                 unneeded.push((digest, old.size));
@@ -382,7 +383,7 @@ impl Inner {
             return Ok(true);
         };
         let kept = self.is_kept(old)? && !damage::is_kept_marked(db, &digest)?;
-        Ok(kept || damage::has_good_copy(db, &digest)?)
+        Ok(kept || contents::has_good_copy(db, &digest)?)
     }
 }
 

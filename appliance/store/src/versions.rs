@@ -6,6 +6,7 @@
 
 use crate::apply::{Batch, Stop};
 use crate::beneath::{Fingerprint, Look, Onto, is_absent};
+use crate::contents;
 use crate::damage;
 use crate::error::StoreError;
 use crate::history::{self, End};
@@ -111,6 +112,7 @@ impl Inner {
     /// read for that, unless it was before; of the rest the names and sizes are believed. What is known
     /// to have rotted is not kept.
     pub(crate) fn holds(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
+        self.hint()?;
         // What is being kept or let go at this moment is decided first.
         let writer = self.writer()?;
         let mut unread = BTreeMap::new();
@@ -133,7 +135,7 @@ impl Inner {
 
     /// How large a content is, if it is kept and not known to have rotted.
     fn kept_bytes(&self, db: &Connection, digest: &Digest) -> Result<Option<u64>, StoreError> {
-        let Some(size) = history::size_of(db, digest)? else {
+        let Some(size) = contents::size_of(db, digest)? else {
             return Ok(None);
         };
         let kept = self.own.keeps(digest, size);
@@ -252,7 +254,7 @@ impl Inner {
                 let Ok(digest) = name.parse::<Digest>() else {
                     continue;
                 };
-                if history::is_displaced(tx.db, &digest)? {
+                if contents::is_displaced(tx.db, &digest)? {
                     continue;
                 }
                 if let Some(look) = shelf.look(&name).map_err(trouble)? {

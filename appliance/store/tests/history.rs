@@ -166,7 +166,9 @@ fn a_journal_without_a_history_begins_one() {
     my.close();
     let db = rusqlite::Connection::open(my.at(".raspbox/journal.db")).expect("opens");
     db.execute_batch(
-        "DROP INDEX entry_digest; ALTER TABLE entry DROP COLUMN since_ns;
+        "CREATE INDEX displaced_digest ON displaced (digest);
+         DROP TABLE entry_hint; DROP TABLE displaced_hint;
+         ALTER TABLE entry DROP COLUMN since_ns;
          ALTER TABLE displaced DROP COLUMN since_ns; ALTER TABLE displaced DROP COLUMN how;
          ALTER TABLE displaced DROP COLUMN moved_to;
          DELETE FROM meta WHERE key IN ('begun_ns', 'clock_ns')",

@@ -17,10 +17,12 @@ use std::time::Instant;
 const FIRST: Row = Row::cost("first sync, each file", "µs");
 const FIRST_HERE: Row = Row::cost("… processor time of the client", "µs");
 const FIRST_THERE: Row = Row::cost("… of the daemon", "µs");
+const FIRST_WRITTEN: Row = Row::cost("… what the daemon writes for it", "bytes");
 const SAME: Row = Row::cost("nothing changed, each file", "µs");
 const SAME_HERE: Row = Row::cost("… the client's processor time", "µs");
 const SAME_THERE: Row = Row::cost("… the daemon's", "µs");
 const MOVED: Row = Row::cost("all moved with their folder, each file", "µs");
+const MOVED_WRITTEN: Row = Row::cost("… what the daemon writes for it then", "bytes");
 const MEMORY_HERE: Row = Row::cost("the client's memory at most", "MiB");
 const MEMORY_THERE: Row = Row::cost("the daemon's, by its part", "MiB");
 const TOGETHER: Row = Row::cost("all bring new files at once, each file", "µs");
@@ -111,8 +113,12 @@ fn of_files(
     ];
     for [row, row_here, row_there] in rows {
         let (here, there) = (usage::children_cpu_s()?, usage::cpu_s(pair.server_pid())?);
+        let written = usage::written_bytes(pair.server_pid())?;
         let cost = pair.sync()?;
         add(row, each(cost.seconds, files));
+        if row == FIRST {
+            add(FIRST_WRITTEN, written_since(&pair, written, files)?);
+        }
         add(row_here, each(usage::children_cpu_s()? - here, files));
         let there = usage::cpu_s(pair.server_pid())? - there;
         add(row_there, each(there, files));
@@ -125,7 +131,9 @@ fn of_files(
         }
     }
     fs::rename(pair.here.join("new"), pair.here.join("moved"))?;
+    let written = usage::written_bytes(pair.server_pid())?;
     add(MOVED, each(pair.sync()?.seconds, files));
+    add(MOVED_WRITTEN, written_since(&pair, written, files)?);
     ensure!(pair.there.join("moved").exists(), "not moved");
     Ok(())
 }
@@ -197,6 +205,13 @@ fn syncs(network: &Network) -> anyhow::Result<Vec<String>> {
         "strace counted nothing: {counted}"
     );
     Ok(counted.lines().map(str::to_owned).collect())
+}
+
+/// What the daemon has written since then, for each file in bytes.
+#[expect(clippy::cast_precision_loss, reason = "less than a PiB")]
+fn written_since(pair: &Pair<'_>, before: u64, files: usize) -> anyhow::Result<f64> {
+    let written = usage::written_bytes(pair.server_pid())? - before;
+    Ok(written as f64 / files as f64)
 }
 
 /// Of so many seconds, in microseconds.

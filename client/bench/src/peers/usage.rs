@@ -23,6 +23,13 @@ pub(crate) fn children_cpu_s() -> anyhow::Result<f64> {
     seconds(ended)
 }
 
+/// What a process has given the system to write, to files mostly, in bytes.
+pub(crate) fn written_bytes(pid: u32) -> anyhow::Result<u64> {
+    let counts = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let line = counts.lines().find_map(|line| line.strip_prefix("wchar: "));
+    Ok(line.context("no wchar in io")?.parse()?)
+}
+
 /// A process's own ticks and those of its children that have ended.
 fn times(stat: &str) -> anyhow::Result<[u64; 2]> {
     // Behind the name, which may hold anything, come the fields from the third on: utime, stime,
