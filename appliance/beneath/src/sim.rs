@@ -173,6 +173,14 @@ impl Disk {
         Disk::with(tree)
     }
 
+    /// Another disk with what would be left of this one if the power were cut now, and all that isn't durable were dropped.
+    #[must_use]
+    pub fn durable(&self) -> Disk {
+        let mut tree = self.state().tree.clone();
+        tree.cut(None);
+        Disk::with(tree)
+    }
+
     /// What kind of filesystem it has.
     #[must_use]
     pub fn traits(&self) -> Traits {

@@ -323,6 +323,15 @@ impl Drive {
         files_of(self.tree(folder))
     }
 
+    /// The files that would be left on it, by a path, or below folders of ours that begin with one of these, if the power were cut now.
+    pub(crate) fn durable_files(&self, ours: &[&str]) -> Files {
+        let mut tree = self.disk().durable().user().tree("");
+        tree.retain(|path, _| {
+            !path.starts_with(".raspbox") || ours.iter().any(|ours| path.starts_with(ours))
+        });
+        files_of(tree)
+    }
+
     /// The files in what is ours, below folders whose names begin so.
     pub(crate) fn files_from(&self, prefix: &str) -> Files {
         let mut tree = self.disk().user().tree("");

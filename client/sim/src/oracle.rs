@@ -128,7 +128,13 @@ impl Oracle {
     pub(crate) fn torn(&mut self, who: Who, files: &Files, may_be: &dyn Fn(&str) -> bool) {
         for (path, digest) in files {
             if !self.written.contains_key(digest) && may_be(path) {
-                self.wrote(who, path, *digest, "a torn content");
+                let is_empty = *digest == Digest::of(b"");
+                let what = if is_empty {
+                    "nothing"
+                } else {
+                    "a torn content"
+                };
+                self.wrote(who, path, *digest, what);
             }
         }
     }

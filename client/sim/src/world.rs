@@ -126,6 +126,9 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_default()
 }
 
+/// Where the appliance keeps contents that have no name any more.
+const KEPT: [&str; 2] = [".raspbox/versions", ".raspbox/staging.broken"];
+
 impl World {
     fn new(scenario: &Scenario, trace: bool) -> World {
         let station = |(number, kind): (usize, &crate::scenario::Disk)| {
@@ -207,16 +210,33 @@ impl World {
         for drive in &self.drives {
             // What is staged there was never confirmed.
             all.extend(drive.files("", false).into_values());
-            for kept in [".raspbox/versions", ".raspbox/staging.broken"] {
+            for kept in KEPT {
                 all.extend(drive.files_from(kept).into_values());
             }
         }
         all
     }
 
+    /// Lets go of what a workstation had that its user hadn't made durable there, unless it is durable elsewhere. What only
+    /// shows on the drive was confirmed to nobody: a batch that failed may leave as much.
+    fn excuse_unsynced(&mut self, lost: &[Digest]) {
+        let mut all = BTreeSet::new();
+        for station in &self.stations {
+            all.extend(station.disk.files("folder", true).into_values());
+        }
+        for drive in &self.drives {
+            all.extend(drive.durable_files(&KEPT).into_values());
+        }
+        self.excuse_all_but(&all, lost);
+    }
+
     /// Lets go of what nobody has any more, of which nobody but its owner is to blame.
     fn excuse(&mut self, destroyed: &[Digest]) {
         let all = self.everywhere(true);
+        self.excuse_all_but(&all, destroyed);
+    }
+
+    fn excuse_all_but(&mut self, all: &BTreeSet<Digest>, destroyed: &[Digest]) {
         for digest in destroyed {
             if !all.contains(digest) {
                 self.say(|| "    (its last copy)".into());

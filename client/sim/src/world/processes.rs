@@ -117,7 +117,7 @@ pub(super) fn power_cut(number: usize, unsynced: Unsynced) {
             .into_values()
             .filter(|digest| contents.contains(digest))
             .collect();
-        world.excuse(&gone);
+        world.excuse_unsynced(&gone);
         found
     });
     engine.1.on(|| drop(engine.0));
