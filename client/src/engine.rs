@@ -428,12 +428,17 @@ impl Engine {
             None if self.suspects.contains(path) => Doubt::Suspect,
             None => Doubt::No,
         };
+        let recorded = |path: &RelPath| match self.baseline.get(path) {
+            Some(Node::File(file, ())) => file.executable,
+            _ => false,
+        };
         let mut scanner = Scanner {
             top: workspace.top(),
             disk: workspace.disk(),
             rules: &self.rules,
             known: &known,
             moved: &moved,
+            executable: (!workspace.keeps_modes()).then_some(&recorded),
             doubt: &doubt,
             now: now(),
             reading: &mut |path, size| report(Event::Reading(path, size)),

@@ -54,6 +54,8 @@ pub struct Workspace {
     /// Watches what is written from before this round writes anything.
     written: Written,
     disk: Disk,
+    /// Whether its disk keeps who may do what with a file.
+    keeps_modes: bool,
     /// This device's name and today's date, for the names of conflict copies.
     pub signature: Signature,
 }
@@ -116,6 +118,7 @@ impl Workspace {
             top,
             staging,
             disk: disk::look(&own, STAGING_SHOUTED)?,
+            keeps_modes: !own.filesystem()?.is_fat(),
             signature,
         }))
     }
@@ -169,6 +172,12 @@ impl Workspace {
     #[must_use]
     pub fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// Whether its disk keeps executable bits. FAT shows the same for all files, as it was mounted.
+    #[must_use]
+    pub fn keeps_modes(&self) -> bool {
+        self.keeps_modes
     }
 
     /// The folder's path.

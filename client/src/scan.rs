@@ -125,6 +125,8 @@ pub struct Scanner<'a> {
     pub known: &'a dyn Fn(&RelPath) -> Option<Hashed>,
     /// The hash of a file that was known by another path and looked just so.
     pub moved: &'a dyn Fn(&Print) -> Option<Digest>,
+    /// Whether a file is executable where its disk doesn't know; `None` where that does.
+    pub executable: Option<&'a dyn Fn(&RelPath) -> bool>,
     /// What speaks against believing that.
     pub doubt: &'a dyn Fn(&RelPath) -> Doubt,
     /// The clock when the scan began.
@@ -235,6 +237,16 @@ impl Scanner<'_> {
         self.top.folder(Some(path))
     }
 
+    fn as_file(&self, path: &RelPath, stat: &Stat, digest: Digest) -> File {
+        let known = self.executable.map(|known| known(path));
+        File {
+            digest,
+            size: stat.size,
+            mtime: stat.mtime,
+            executable: known.unwrap_or(stat.executable),
+        }
+    }
+
     /// What is known of a file that came to this path with a folder that was moved. That leaves the file's ctime as it
     /// is, which whatever is done to the file itself sets anew; so one that has the number, the size and the times of
     /// one that was hashed is that one.
@@ -281,7 +293,7 @@ impl Scanner<'_> {
                 print,
                 settled: true,
             };
-            return Some(Node::File(as_file(stat, known.digest), seen));
+            return Some(Node::File(self.as_file(path, stat, known.digest), seen));
         }
         (self.reading)(path, stat.size);
         match hash(parent, name, self.chunks.is_some(), &mut |_| {}) {
@@ -305,7 +317,7 @@ impl Scanner<'_> {
                     print: hashed.print,
                     settled: hashed.settled,
                 };
-                Some(Node::File(as_file(&stat, digest), seen))
+                Some(Node::File(self.as_file(path, &stat, digest), seen))
             }
             Ok(None) => Some(Node::Unknown(Unknown::Busy)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -403,15 +415,6 @@ fn piece_bytes(size: u64) -> usize {
 fn child(disk: &Disk, at: Option<&RelPath>, name: &OsStr) -> Result<RelPath, PathError> {
     let name = disk::known_name(disk, name).ok_or(PathError::NotUtf8)?;
     RelPath::child(at, &name)
-}
-
-fn as_file(stat: &Stat, digest: Digest) -> File {
-    File {
-        digest,
-        size: stat.size,
-        mtime: stat.mtime,
-        executable: stat.executable,
-    }
 }
 
 fn unreadable<T>(error: &io::Error) -> Node<T> {
@@ -531,6 +534,7 @@ mod tests {
             rules: &Rules::parse(""),
             known: &|_| known(print),
             moved: &|_| None,
+            executable: None,
             doubt: &|_| doubt(print),
             now: now(),
             reading: &mut |_, _| reads += 1,
@@ -621,6 +625,7 @@ mod tests {
             rules: &Rules::parse(""),
             known: &|_| None,
             moved: &|_| None,
+            executable: None,
             doubt: &|_| Doubt::No,
             now: now(),
             reading: &mut |_, _| {},

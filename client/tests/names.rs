@@ -82,6 +82,7 @@ fn scan<T>(workspace: &Workspace, look: impl FnOnce(&mut Scanner<'_>) -> T) -> T
         rules: &raspbox::ignores::Rules::parse(""),
         known: &|_| None,
         moved: &|_| None,
+        executable: None,
         doubt: &|_| Doubt::No,
         now: Mtime(now().0 + 3_600_000_000_000),
         reading: &mut |_, _| (),

@@ -190,6 +190,7 @@ fn a_scan_sees_what_is_there() {
         rules: &raspbox::ignores::Rules::parse(""),
         known: &|_| None,
         moved: &|_| None,
+        executable: None,
         doubt: &|_| Doubt::No,
         now: now(),
         reading: &mut |_, _| (),

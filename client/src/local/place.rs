@@ -160,7 +160,7 @@ impl Workspace {
         }
     }
 
-    /// Sets a file's executable bit and time.
+    /// Sets a file's executable bit, where its disk keeps that, and time.
     ///
     /// # Errors
     /// Where the filesystem refuses.
@@ -174,7 +174,9 @@ impl Workspace {
         if parent.stat(path.name())?.map(|stat| Print::from(&stat)) != Some(expected.seen.print) {
             return Ok(Done::Changed);
         }
-        parent.set_mode(path.name(), self.mode(&parent, path, file.executable))?;
+        if self.keeps_modes {
+            parent.set_mode(path.name(), self.mode(&parent, path, file.executable))?;
+        }
         parent.set_mtime(path.name(), file.mtime)?;
         done(&parent, path)
     }

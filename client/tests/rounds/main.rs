@@ -4,6 +4,7 @@
 
 mod guard;
 mod ignored;
+mod modes;
 mod motion;
 mod moved;
 mod power;
