@@ -10,7 +10,6 @@ use crate::state::{Stamp, StateDir};
 use crate::users::{FIRST_USER, USERS_FILE, User, Users, readable_password};
 use anyhow::Context;
 use async_trait::async_trait;
-use raspbox_protocol::pairing::Memory;
 use raspbox_store::By;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,8 +56,6 @@ pub(crate) struct Accounts {
     configured: Vec<User>,
     tables: Mutex<Tables>,
     hashing: Semaphore,
-    /// For the hashes at work: allocated by each session's thread, glibc would keep it for each.
-    memory: Mutex<Vec<Memory>>,
     guesses: Mutex<Guesses>,
 }
 
@@ -110,7 +107,6 @@ impl Accounts {
             configured,
             tables: Mutex::new(tables),
             hashing: Semaphore::new(HASHES_MAX),
-            memory: Mutex::default(),
             guesses: Mutex::default(),
         })
     }
@@ -241,9 +237,7 @@ impl Accounts {
         let user = self.user(name);
         let permit = self.hashing.acquire().await;
         // The session's own thread may block: it serves nobody else.
-        let mut memory = self.spare_memory().pop().unwrap_or_default();
-        let good = User::verify(user.as_ref(), secret, &mut memory);
-        self.spare_memory().push(memory);
+        let good = User::verify(user.as_ref(), secret);
         drop(permit);
         let Some(user) = user.filter(|_| good) else {
             self.guessed_wrong(ip);
@@ -281,15 +275,6 @@ impl Accounts {
             .write(DEVICES_FILE, toml::to_string(&devices)?.as_bytes())?;
         self.tables().devices = devices;
         Ok(result)
-    }
-
-    /// Frees the memory of hashes: the next one takes a moment longer.
-    pub(crate) fn free_memory(&self) {
-        *self.spare_memory() = Vec::new();
-    }
-
-    fn spare_memory(&self) -> MutexGuard<'_, Vec<Memory>> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn guesses(&self) -> MutexGuard<'_, Guesses> {

@@ -299,6 +299,7 @@ fn execute(command: Command) -> anyhow::Result<Exit> {
             listen,
             state,
         } => {
+            raspbox_heap::keep_little();
             log();
             let over = Fragment {
                 folder,

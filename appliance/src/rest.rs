@@ -1,7 +1,7 @@
 //! What is kept to be quicker for the next one, freed once nobody has come for a while.
 //!
-//! After a crowd the daemon would hold, for years perhaps, tens of MiB that nobody uses: the memory of password
-//! hashes, the caches of the journal's connections, and what the C library keeps between what is in use.
+//! After a crowd the daemon would hold, for years perhaps, tens of MiB that nobody uses: the buffers of sessions
+//! that stay, the caches of the journal's connections, and what the C library keeps between what is in use.
 
 use crate::drive::slot::Serving;
 use crate::idle::{Idle, Leave};
@@ -49,7 +49,9 @@ fn run(leave: &Leave, shared: &Shared) {
 }
 
 fn empty(shared: &Shared) {
-    shared.accounts.free_memory();
+    for session in shared.registry.all() {
+        session.free_buffers();
+    }
     if let Serving::All { store, .. } = &*shared.slot.now() {
         store.empty_caches();
     }

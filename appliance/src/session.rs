@@ -389,6 +389,11 @@ impl Session {
         }
     }
 
+    /// Frees the buffers that were given back.
+    pub(crate) fn free_buffers(&self) {
+        self.state().buffers = Vec::new();
+    }
+
     /// Whether the peer has closed the control connection already: then what looks like the end of
     /// an upload on a plain data connection is a cut.
     fn control_gone(&self) -> bool {

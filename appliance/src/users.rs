@@ -3,9 +3,7 @@
 use crate::permissions::Permissions;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
-use raspbox_protocol::pairing::{
-    LANES_MAX, LOGIN, MEMORY_MAX_KIB, Memory, PASSES_MAX, Recipe, Secret,
-};
+use raspbox_protocol::pairing::{LANES_MAX, LOGIN, MEMORY_MAX_KIB, PASSES_MAX, Recipe, Secret};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -100,11 +98,10 @@ impl User {
     }
 
     /// Whether this is the password. Slow on purpose; `None` takes as long as a wrong password.
-    pub(crate) fn verify(user: Option<&User>, password: &str, memory: &mut Memory) -> bool {
+    pub(crate) fn verify(user: Option<&User>, password: &str) -> bool {
         let stored = user.map_or(NOBODY, |user| &user.password_hash);
         let same = parse(stored).is_some_and(|(recipe, secret)| {
-            (recipe.hash_in(password, memory))
-                .is_ok_and(|hash| hash.ct_eq(secret.as_slice()).into())
+            (recipe.hash(password)).is_ok_and(|hash| hash.ct_eq(secret.as_slice()).into())
         });
         same && user.is_some()
     }
@@ -184,11 +181,10 @@ mod tests {
     #[test]
     fn only_the_password_is_the_password() {
         let user = User::new("ann", "correct horse", Permissions::ALL).unwrap();
-        let verify = |user, password| User::verify(user, password, &mut Vec::new());
-        assert!(verify(Some(&user), "correct horse"));
-        assert!(!verify(Some(&user), "Correct horse"));
-        assert!(!verify(Some(&user), ""));
-        assert!(!verify(None, "correct horse"));
+        assert!(User::verify(Some(&user), "correct horse"));
+        assert!(!User::verify(Some(&user), "Correct horse"));
+        assert!(!User::verify(Some(&user), ""));
+        assert!(!User::verify(None, "correct horse"));
     }
 
     #[test]

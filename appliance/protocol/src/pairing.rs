@@ -69,9 +69,6 @@ pub struct Recipe {
 /// A password's hash: what both sides of the exchange know. Wiped when it goes.
 pub type Secret = Zeroizing<[u8; HASH_BYTES]>;
 
-/// What hashing needs: [`Recipe`]'s memory.
-pub type Memory = Vec<Block>;
-
 /// What the appliance sends first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
@@ -166,26 +163,16 @@ impl Recipe {
     /// # Errors
     /// [`PairingError::Recipe`], where there isn't memory enough.
     pub fn hash(&self, password: &str) -> Result<Secret, PairingError> {
-        self.hash_in(password, &mut Memory::new())
-    }
-
-    /// The same in memory that is used again, and wiped after each use. A C library may keep what was
-    /// freed for each thread that ever hashed.
-    ///
-    /// # Errors
-    /// As for [`Recipe::hash`].
-    pub fn hash_in(&self, password: &str, memory: &mut Memory) -> Result<Secret, PairingError> {
         let params = self.params().map_err(|_| PairingError::Recipe)?;
-        memory.resize(params.block_count(), Block::default());
+        let mut memory = Zeroizing::new(vec![Block::default(); params.block_count()]);
         let mut secret = Secret::default();
         let hashed = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into_with_memory(
                 password.as_bytes(),
                 &self.salt,
                 secret.as_mut(),
-                &mut *memory,
+                memory.as_mut_slice(),
             );
-        memory.fill(Block::default());
         hashed.map_err(|_| PairingError::Recipe)?;
         Ok(secret)
     }

@@ -245,9 +245,6 @@ fn spawn(
         )
         // A backtrace reads debug information of hundreds of megabytes, which no appliance has.
         .env_remove("RUST_BACKTRACE")
-        // As its unit has it.
-        .env("MALLOC_ARENA_MAX", "2")
-        .env("MALLOC_MMAP_THRESHOLD_", "131072")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
