@@ -132,7 +132,8 @@ impl Inner {
         by: &str,
         request: Option<RequestId>,
     ) -> Result<(Done, Vec<String>), StoreError> {
-        let (mut failed, names) = self.prepare(db, changes)?;
+        let mut folders = Folders::new(self);
+        let (mut failed, names) = self.prepare(db, changes, &mut folders)?;
         let at_once = changes.len() > SMALL_BATCH || !self.disk.stable_inodes;
         let written = at_once.then(|| self.own.folder.written()).transpose();
         let written = written.map_err(|error| StoreError::io("the drive", error))?;
@@ -142,7 +143,7 @@ impl Inner {
             store: self,
             tx: &tx,
             by,
-            folders: Folders::new(self),
+            folders,
             touched: BTreeMap::new(),
             written,
             kept: Vec::new(),
@@ -191,16 +192,16 @@ impl Inner {
         &self,
         db: &rusqlite::Connection,
         changes: &[Change],
+        folders: &mut Folders<'_>,
     ) -> Result<(HashMap<usize, StoreError>, HashMap<usize, String>), StoreError> {
         let (mut failed, mut names) = (HashMap::new(), HashMap::new());
         let tx = self.begin(db)?;
         let before = tx.seq();
-        let mut folders = Folders::new(self);
         for (n, change) in changes.iter().enumerate() {
             let mut paths = change.paths();
             let known = paths
                 .try_for_each(|path| folders.refresh(&tx, path))
-                .and_then(|()| self.look_again(&tx, &mut folders, change));
+                .and_then(|()| self.look_again(&tx, folders, change));
             match known {
                 Ok(()) => {}
                 Err(error @ (StoreError::NotNow(_) | StoreError::Journal(_))) => {
@@ -216,7 +217,6 @@ impl Inner {
                 names.insert(n, intent.staged);
             }
         }
-        drop(folders);
         if !names.is_empty() || tx.seq() != before {
             self.publish(tx)?;
             self.step();

@@ -252,7 +252,7 @@ pub(crate) struct Tx<'c> {
 impl<'c> Tx<'c> {
     /// Begins one; `time_ns` is the time that is believed.
     pub(crate) fn begin(db: &'c Connection, time_ns: i64) -> rusqlite::Result<Tx<'c>> {
-        db.execute_batch("BEGIN IMMEDIATE")?;
+        db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let tx = Tx {
             db,
             seq: Cell::new(0),
@@ -261,7 +261,7 @@ impl<'c> Tx<'c> {
             time_ns,
             now_ns: Cell::new(None),
         };
-        tx.seq.set(read_cursor(db)?.seq);
+        tx.seq.set(meta::<i64>(db, "seq")?.cast_unsigned());
         Ok(tx)
     }
 
@@ -306,7 +306,7 @@ impl<'c> Tx<'c> {
             prune_tombstones(self.db, TOMBSTONES_MAX)?;
         }
         let cursor = read_cursor(self.db)?;
-        self.db.execute_batch("COMMIT")?;
+        self.db.prepare_cached("COMMIT")?.execute([])?;
         self.open.set(false);
         Ok(cursor)
     }

@@ -83,7 +83,13 @@ impl Own {
 
     /// The folder in which a content is kept.
     pub(crate) fn shelf(&self, digest: &Digest) -> io::Result<Folder> {
-        let (shelf, made) = make(&self.versions, &digest.to_string()[..2])?;
+        let name = &digest.to_string()[..2];
+        // There are 256, so nearly always it is there.
+        match self.versions.below(name) {
+            Err(error) if crate::beneath::is_absent(&error) => {}
+            found => return found,
+        }
+        let (shelf, made) = make(&self.versions, name)?;
         self.new_shelf.fetch_or(made, Ordering::Relaxed);
         Ok(shelf)
     }
