@@ -570,6 +570,19 @@ mod tests {
     }
 
     #[test]
+    fn buffers_are_used_again_until_they_are_freed() {
+        let (session, _client) = session();
+        let buffer = session.buffer();
+        let at = buffer.as_ptr();
+        session.give_back(buffer);
+        let buffer = session.buffer();
+        assert_eq!(buffer.as_ptr(), at);
+        session.give_back(buffer);
+        session.free_buffers();
+        assert!(session.state().buffers.is_empty());
+    }
+
+    #[test]
     fn a_peer_that_has_gone_is_noticed_also_after_its_end_was_read() {
         let (session, client) = session();
         assert!(!session.control_gone());
