@@ -84,7 +84,7 @@ pub(super) fn power_cut_appliance(unsynced: Unsynced) {
 pub(super) fn power_cut(number: usize, unsynced: Unsynced) {
     let engine = with(|world| {
         world.oracle.forgetful = true;
-        let there = world.drive().map(|drive| drive.files("", false));
+        let there = world.drive().map(|drive| drive.durable_files(&[]));
         let station = &mut world.stations[number];
         let visible = station.disk.files("folder", false);
         let before = station.disk.files("folder", true);
