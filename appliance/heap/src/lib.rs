@@ -25,8 +25,8 @@ pub fn keep_little() {
         (libc::M_ARENA_MAX, HEAPS_MAX),
     ] {
         #[expect(unsafe_code, reason = "any call of C is; see below")]
-        // SAFETY: mallopt(3) takes two numbers, no pointer, and changes nothing that is in use. It takes the lock of
-        // the first heap, so that it may be called whatever other threads do.
+        // SAFETY: mallopt(3) takes two numbers, no pointer, and changes nothing that is in use. It is MT-Unsafe for
+        // the numbers that it sets and others may read just then: each is one word, and either value of it is good.
         let done = unsafe { libc::mallopt(what, value) };
         debug_assert_eq!(done, 1, "both are numbers that it takes");
     }
