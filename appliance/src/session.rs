@@ -251,12 +251,14 @@ impl Session {
     /// Returns when the peer has sent too much or has gone. Needs a runtime that isn't the session's own,
     /// which may be busy with just that; and libunftp, which waits in a command, doesn't notice.
     pub(crate) async fn abandoned(&self) -> io::Result<Abandoned> {
+        // One descriptor for good: where they run out, a session isn't to end for it.
+        let mut socket = self.control.try_clone()?;
         loop {
             // Watched anew each time: whoever sends many small files would wake this thread with each command
             // otherwise, also while it waits for the time to look again.
-            let socket = tokio::net::TcpStream::from_std(self.control.try_clone()?)?;
-            let gone = socket.ready(Interest::READABLE).await?.is_read_closed();
-            drop(socket);
+            let watched = tokio::net::TcpStream::from_std(socket)?;
+            let gone = watched.ready(Interest::READABLE).await?.is_read_closed();
+            socket = watched.into_std()?;
             if self.is_flooding() {
                 return Ok(Abandoned::Flooding);
             }
