@@ -15,7 +15,7 @@ use crate::error::StoreError;
 use crate::inner::Inner;
 use crate::journal::{self, set_meta};
 use raspbox_protocol::{Digest, RelPath};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 /// The hints. The indexes are those of older journals.
 pub(crate) const SCHEMA: &str = "
@@ -39,14 +39,39 @@ const LAG_MAX: i64 = 512;
 /// For how many rows hints are made at once: so many are sorted in memory, some megabytes.
 const SORTED_MAX: i64 = 1 << 16;
 
-/// The rows of `entry` up to this version, and of that version up to this path, have hints.
+/// A table of hints, and what is noted of it.
+struct Hints {
+    /// Its name.
+    table: &'static str,
+    /// What its hints are of.
+    rows: &'static str,
+    /// How many were made since they were last made anew.
+    made: &'static str,
+    /// The rows up to here have hints.
+    mark: &'static [&'static str],
+}
+
+/// Of files. The mark is a version, and of that version a path.
+const FILES: Hints = Hints {
+    table: "entry_hint",
+    rows: "entry",
+    made: "hint_entries_made",
+    mark: &[ENTRY_VERSION, ENTRY_PATH],
+};
 const ENTRY_VERSION: &str = "hint_version";
 const ENTRY_PATH: &str = "hint_path";
-/// So have those of `displaced` up to this number.
+
+/// Of what was displaced. The mark is a number.
+const VERSIONS: Hints = Hints {
+    table: "displaced_hint",
+    rows: "displaced",
+    made: "hint_displaced_made",
+    mark: &[DISPLACED_ID],
+};
 const DISPLACED_ID: &str = "hint_displaced";
-/// How many hints were made, by table, since they were last made anew.
-const ENTRY_MADE: &str = "hint_entries_made";
-const DISPLACED_MADE: &str = "hint_displaced_made";
+
+/// The beginning of a hash.
+type Start = [u8; START_BYTES];
 
 const HINTED_FILES: &str = "SELECT path FROM entry_hint CROSS JOIN entry USING (path)
                             WHERE start = ? AND digest = ?";
@@ -111,7 +136,7 @@ fn any_copy(
     will_do: &mut dyn FnMut(&str) -> rusqlite::Result<bool>,
 ) -> rusqlite::Result<bool> {
     let digest = digest.as_bytes().as_slice();
-    let mut any = |sql: &str, values: &[&dyn rusqlite::ToSql]| {
+    let mut any = |sql: &str, values: &[&dyn ToSql]| {
         let mut statement = db.prepare_cached(sql)?;
         let mut rows = statement.query(values)?;
         while let Some(row) = rows.next()? {
@@ -163,35 +188,46 @@ pub(crate) fn is_behind(db: &Connection) -> rusqlite::Result<bool> {
 
 /// Makes hints for all rows that have none, and makes them anew where most have gone stale.
 pub(crate) fn catch_up(db: &Connection) -> rusqlite::Result<()> {
-    make_anew_if_stale(db)?;
+    for hints in [FILES, VERSIONS] {
+        hints.forget_if_stale(db)?;
+    }
     while hint_entries(db, SORTED_MAX)? {}
     while hint_displaced(db, SORTED_MAX)? {}
     Ok(())
 }
 
-fn make_anew_if_stale(db: &Connection) -> rusqlite::Result<()> {
-    let tables = [
-        ("entry", "entry_hint", ENTRY_MADE, ENTRY_VERSION),
-        ("displaced", "displaced_hint", DISPLACED_MADE, DISPLACED_ID),
-    ];
-    for (rows, hints, made_key, mark) in tables {
-        let made = meta_or(db, made_key, 0_i64)?;
+impl Hints {
+    fn forget_if_stale(&self, db: &Connection) -> rusqlite::Result<()> {
+        let Hints {
+            table, rows, made, ..
+        } = self;
         let sql = format!("SELECT count(*) FROM {rows}");
         let rows: i64 = db.query_row(&sql, [], |row| row.get(0))?;
-        let enough = rows.saturating_mul(2).saturating_add(1 << 10);
-        if made > enough {
-            let tx = db.unchecked_transaction()?;
-            db.execute(&format!("DELETE FROM {hints}"), [])?;
-            for key in [made_key, mark, ENTRY_PATH] {
-                // The path alone says nothing: with the version gone, it is the first of all.
-                if key != ENTRY_PATH || mark == ENTRY_VERSION {
-                    journal::forget_meta(db, key)?;
-                }
-            }
-            tx.commit()?;
+        if meta_or(db, made, 0_i64)? <= rows.saturating_mul(2).saturating_add(1 << 10) {
+            return Ok(());
         }
+        let tx = db.unchecked_transaction()?;
+        db.execute(&format!("DELETE FROM {table}"), [])?;
+        for key in self.mark.iter().chain([made]) {
+            journal::forget_meta(db, key)?;
+        }
+        tx.commit()
     }
-    Ok(())
+
+    fn add<K: Ord + ToSql>(
+        &self,
+        db: &Connection,
+        mut hints: Vec<(Start, K)>,
+    ) -> rusqlite::Result<()> {
+        hints.sort_unstable();
+        let sql = format!("INSERT OR IGNORE INTO {} VALUES (?, ?)", self.table);
+        let mut insert = db.prepare_cached(&sql)?;
+        let mut made = meta_or(db, self.made, 0_i64)?;
+        for (start, key) in &hints {
+            made += i64::try_from(insert.execute(params![start, key])?).unwrap_or(1);
+        }
+        set_meta(db, self.made, made)
+    }
 }
 
 /// Makes hints for the next files; whether there may be more.
@@ -200,8 +236,7 @@ fn hint_entries(db: &Connection, max: i64) -> rusqlite::Result<bool> {
                 WHERE (version, path) > (?, ?) ORDER BY version, path LIMIT ?";
     let tx = db.unchecked_transaction()?;
     let (mut version, mut path) = entry_mark(db)?;
-    let mut hints: Vec<([u8; START_BYTES], String)> = Vec::new();
-    let mut count = 0;
+    let (mut hints, mut count) = (Vec::new(), 0);
     {
         let mut statement = db.prepare_cached(next)?;
         let mut rows = statement.query(params![START_LEN, version, path, max])?;
@@ -209,24 +244,17 @@ fn hint_entries(db: &Connection, max: i64) -> rusqlite::Result<bool> {
             (version, path) = (row.get(0)?, row.get(1)?);
             count += 1;
             // Folders and symlinks have no content.
-            if let Some(start) = row.get(2)? {
-                hints.push((start, path.clone()));
-            }
+            let start: Option<Start> = row.get(2)?;
+            hints.extend(start.map(|start| (start, path.clone())));
         }
     }
     if count == 0 {
         return Ok(false);
     }
-    hints.sort_unstable();
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO entry_hint VALUES (?, ?)")?;
-    let mut made = meta_or(db, ENTRY_MADE, 0_i64)?;
-    for (start, path) in &hints {
-        made += i64::try_from(insert.execute(params![start, path])?).unwrap_or(1);
-    }
+    FILES.add(db, hints)?;
     set_meta(db, ENTRY_VERSION, version)?;
     // As bytes: SQLite would make a number of a text that looks like one.
     set_meta(db, ENTRY_PATH, path.as_bytes())?;
-    set_meta(db, ENTRY_MADE, made)?;
     tx.commit()?;
     Ok(count == max)
 }
@@ -236,30 +264,22 @@ fn hint_displaced(db: &Connection, max: i64) -> rusqlite::Result<bool> {
     let next = "SELECT id, substr(digest, 1, ?) FROM displaced WHERE id > ? ORDER BY id LIMIT ?";
     let tx = db.unchecked_transaction()?;
     let mut id = displaced_mark(db)?;
-    let mut hints: Vec<([u8; START_BYTES], i64)> = Vec::new();
-    let mut count = 0;
+    let (mut hints, mut count) = (Vec::new(), 0);
     {
         let mut statement = db.prepare_cached(next)?;
         let mut rows = statement.query(params![START_LEN, id, max])?;
         while let Some(row) = rows.next()? {
             id = row.get(0)?;
             count += 1;
-            if let Some(start) = row.get(1)? {
-                hints.push((start, id));
-            }
+            let start: Option<Start> = row.get(1)?;
+            hints.extend(start.map(|start| (start, id)));
         }
     }
     if count == 0 {
         return Ok(false);
     }
-    hints.sort_unstable();
-    let mut insert = db.prepare_cached("INSERT OR IGNORE INTO displaced_hint VALUES (?, ?)")?;
-    let mut made = meta_or(db, DISPLACED_MADE, 0_i64)?;
-    for (start, id) in &hints {
-        made += i64::try_from(insert.execute(params![start, id])?).unwrap_or(1);
-    }
+    VERSIONS.add(db, hints)?;
     set_meta(db, DISPLACED_ID, id)?;
-    set_meta(db, DISPLACED_MADE, made)?;
     tx.commit()?;
     Ok(count == max)
 }

@@ -161,6 +161,7 @@ impl Inner {
 
     /// What stands at a path and what stood there, the newest first.
     pub(crate) fn history(&self, path: &RelPath) -> Result<Vec<Past>, StoreError> {
+        self.hint()?;
         self.snapshot(|db| {
             let mut history = Vec::new();
             if let Some(row) = rows::get(db, path)? {
