@@ -376,7 +376,9 @@ fn pure_ftpd(dir: &Path, host: &str, certificate: Option<&Path>) -> (Child, u16)
             .arg("-l")
             .arg(format!("puredb:{}", database.display()))
             .arg("-g")
-            .arg(dir.join("pid"));
+            .arg(dir.join("pid"))
+            // It takes 50 otherwise.
+            .args(["-c", "300"]);
         if let Some(certificate) = certificate {
             command.arg("-Y").arg("2").arg("-2").arg(certificate);
         }
