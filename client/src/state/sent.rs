@@ -1,6 +1,7 @@
 //! What is being sent, until it is known whether it arrived.
 
-use super::{Columns, State, Writer, entry};
+use super::rows::Columns;
+use super::{State, Writer, entry};
 use raspbox_protocol::{Entry, RelPath};
 
 pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS sent (
