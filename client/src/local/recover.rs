@@ -6,6 +6,7 @@ use crate::state::State;
 use raspbox_beneath::{Kind, now};
 use raspbox_protocol::{Digest, RelPath};
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 
 /// What a crash left.
 enum Left {
@@ -58,9 +59,12 @@ impl Workspace {
             return Ok(None);
         };
         Ok(Some(match stat.kind {
-            Kind::File => match read_file(&self.staging, OsStr::new(name))? {
-                Some((_, digest)) => Left::File(digest),
-                None => Left::Other,
+            Kind::File => match read_file(&self.staging, OsStr::new(name)) {
+                Ok(Some((_, digest))) => Left::File(digest),
+                Ok(None) => Left::Other,
+                // Nobody would look for it here to make it readable; and it may be the only one.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => Left::Other,
+                Err(error) => return Err(error),
             },
             Kind::Symlink => match self.staging.read_symlink(name)?.into_string() {
                 Ok(target) => Left::Symlink(target),
