@@ -323,18 +323,19 @@ impl Drive {
         files_of(self.tree(folder))
     }
 
-    /// The files that would be left on it, by a path, or below folders of ours that begin with one of these, if the power were cut now.
-    pub(crate) fn durable_files(&self, ours: &[&str]) -> Files {
-        let mut tree = self.disk().durable().user().tree("");
-        tree.retain(|path, _| {
-            !path.starts_with(".raspbox") || ours.iter().any(|ours| path.starts_with(ours))
-        });
-        files_of(tree)
+    /// All that is on it.
+    pub(crate) fn whole(&self) -> Tree {
+        self.disk().user().tree("")
+    }
+
+    /// All that would be left on it if the power were cut now.
+    pub(crate) fn durable(&self) -> Tree {
+        self.disk().durable().user().tree("")
     }
 
     /// The files in what is ours, below folders whose names begin so.
     pub(crate) fn files_from(&self, prefix: &str) -> Files {
-        let mut tree = self.disk().user().tree("");
+        let mut tree = self.whole();
         tree.retain(|path, _| path.starts_with(prefix));
         files_of(tree)
     }

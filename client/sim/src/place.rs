@@ -135,6 +135,15 @@ pub(crate) fn visible(mut tree: Tree) -> Tree {
     tree
 }
 
+/// A drive's tree without what is ours there, but for contents that are kept: what is staged was never confirmed.
+pub(crate) fn confirmed(mut tree: Tree) -> Tree {
+    let kept = [".raspbox/versions", ".raspbox/staging.broken"];
+    tree.retain(|path, _| {
+        !path.starts_with(".raspbox") || kept.iter().any(|kept| path.starts_with(kept))
+    });
+    tree
+}
+
 /// The files of a tree.
 pub(crate) fn files_of(tree: Tree) -> Files {
     let file = |(path, node)| digest(&node).map(|digest| (path, digest));

@@ -20,7 +20,7 @@ mod tracer;
 use crate::alike::Side;
 use crate::oracle::Oracle;
 use crate::outcome::{self, Outcome};
-use crate::place::{Files, Place, TICK, carry_out, files_of, visible};
+use crate::place::{Files, Place, TICK, carry_out, confirmed, files_of, visible};
 use crate::scenario::{Edit, How, Scenario, Who};
 use anyhow::Context;
 use folder::Folder;
@@ -170,13 +170,7 @@ impl World {
         }
         let parked = [0, 1].map(|number| Folder(self.parked(number)));
         for drive in self.drive().into_iter().chain(parked) {
-            let mut tree = drive.tree();
-            // What is staged there was never confirmed.
-            let kept = [".raspbox/versions", ".raspbox/staging.broken"];
-            tree.retain(|path, _| {
-                !path.starts_with(".raspbox") || kept.iter().any(|kept| path.starts_with(kept))
-            });
-            all.extend(files_of(tree).into_values());
+            all.extend(files_of(confirmed(drive.tree())).into_values());
         }
         all
     }

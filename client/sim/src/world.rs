@@ -18,6 +18,7 @@ use crate::disks::{self, Machine};
 use crate::kept::Kept;
 use crate::oracle::Oracle;
 use crate::outcome::{self, Outcome};
+use crate::place::{Tree, confirmed, files_of};
 use crate::scenario::{Net, Scenario};
 use crate::server::{self, SERVER};
 use raspbox::engine::Engine;
@@ -126,9 +127,6 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_default()
 }
 
-/// Where the appliance keeps contents that have no name any more.
-const KEPT: [&str; 2] = [".raspbox/versions", ".raspbox/staging.broken"];
-
 impl World {
     fn new(scenario: &Scenario, trace: bool) -> World {
         let station = |(number, kind): (usize, &crate::scenario::Disk)| {
@@ -203,16 +201,17 @@ impl World {
 
     /// All contents that can still be had by somebody.
     fn everywhere(&self, also_hidden: bool) -> BTreeSet<Digest> {
+        self.contents(also_hidden, disks::Drive::whole)
+    }
+
+    /// The contents on all workstations, and those of what `drives` tells of the drives.
+    fn contents(&self, also_hidden: bool, drives: fn(&disks::Drive) -> Tree) -> BTreeSet<Digest> {
         let mut all = BTreeSet::new();
         for station in &self.stations {
             all.extend(station.disk.files("folder", also_hidden).into_values());
         }
         for drive in &self.drives {
-            // What is staged there was never confirmed.
-            all.extend(drive.files("", false).into_values());
-            for kept in KEPT {
-                all.extend(drive.files_from(kept).into_values());
-            }
+            all.extend(files_of(confirmed(drives(drive))).into_values());
         }
         all
     }
@@ -220,13 +219,7 @@ impl World {
     /// Lets go of what a workstation had that its user hadn't made durable there, unless it is durable elsewhere. What only
     /// shows on the drive was confirmed to nobody: a batch that failed may leave as much.
     fn excuse_unsynced(&mut self, lost: &[Digest]) {
-        let mut all = BTreeSet::new();
-        for station in &self.stations {
-            all.extend(station.disk.files("folder", true).into_values());
-        }
-        for drive in &self.drives {
-            all.extend(drive.durable_files(&KEPT).into_values());
-        }
+        let all = self.contents(true, disks::Drive::durable);
         self.excuse_all_but(&all, lost);
     }
 

@@ -2,6 +2,7 @@
 
 use super::with;
 use crate::disks;
+use crate::place::{files_of, visible};
 use crate::scenario::{Unsynced, Who};
 use crate::server::SERVER;
 use raspbox_protocol::Digest;
@@ -84,7 +85,9 @@ pub(super) fn power_cut_appliance(unsynced: Unsynced) {
 pub(super) fn power_cut(number: usize, unsynced: Unsynced) {
     let engine = with(|world| {
         world.oracle.forgetful = true;
-        let there = world.drive().map(|drive| drive.durable_files(&[]));
+        let there = world
+            .drive()
+            .map(|drive| files_of(visible(drive.durable())));
         let station = &mut world.stations[number];
         let visible = station.disk.files("folder", false);
         let before = station.disk.files("folder", true);
