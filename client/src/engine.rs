@@ -13,7 +13,7 @@ use crate::ignores::{FILE_NAME as IGNORE_FILE, Rules};
 use crate::local::{Signature, Workspace, today};
 use crate::remote::{Remote, RemoteError, RemoteTree};
 use crate::report::{Event, Report, Summary};
-use crate::scan::{ByNumber, Doubt, LocalTree, QUIET, Scanner, Seen, is_quiet};
+use crate::scan::{ByNumber, Doubt, LocalTree, Moved, QUIET, Scanner, Seen, is_quiet};
 use crate::state::{Hashed, Print, State, StateError};
 use raspbox_beneath::{Stat, now};
 use raspbox_core::guard::{Allowances, Halt, counts_later, guard};
@@ -421,7 +421,8 @@ impl Engine {
                 None => cached.values().copied().collect(),
                 Some(tree) => ByNumber::of_tree(tree),
             });
-            all.get(print)
+            let damaged = self.damaged.values().any(|damaged| damaged == print);
+            all.get(print).map(|digest| Moved { digest, damaged })
         };
         let doubt = |path: &RelPath| match self.damaged.get(path) {
             Some(print) => Doubt::Damaged(*print),

@@ -69,6 +69,15 @@ pub enum Doubt {
 /// The local side.
 pub type LocalTree = Folder<Seen>;
 
+/// A file that was known by another path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// Its hash as it was before it was damaged, if it was.
+    pub digest: Digest,
+    /// Whether it was found damaged.
+    pub damaged: bool,
+}
+
 /// Files whose hashes may be believed, by their numbers.
 #[derive(Debug, Default)]
 pub struct ByNumber(HashMap<u64, (Print, Digest)>);
@@ -123,8 +132,8 @@ pub struct Scanner<'a> {
     pub rules: &'a Rules,
     /// What was known of a path at the last scan.
     pub known: &'a dyn Fn(&RelPath) -> Option<Hashed>,
-    /// The hash of a file that was known by another path and looked just so.
-    pub moved: &'a dyn Fn(&Print) -> Option<Digest>,
+    /// A file that was known by another path and looked just so.
+    pub moved: &'a dyn Fn(&Print) -> Option<Moved>,
     /// Whether a file is executable where its disk doesn't know; `None` where that does.
     pub executable: Option<&'a dyn Fn(&RelPath) -> bool>,
     /// What speaks against believing that.
@@ -254,12 +263,17 @@ impl Scanner<'_> {
         if !tells_changes(print) {
             return None;
         }
+        let Moved { digest, damaged } = (self.moved)(print)?;
         let hashed = Hashed {
             print: *print,
-            digest: (self.moved)(print)?,
+            digest,
             settled: true,
         };
         self.fresh.push((path.clone(), hashed));
+        if damaged {
+            // That it was moved is to be seen, and then the mark is where it is.
+            self.damaged.push((path.clone(), *print));
+        }
         Some(hashed)
     }
 

@@ -3,6 +3,7 @@
 use super::{EDIT, OLD, Station, path};
 use raspbox::engine::{Options, Scope};
 use raspbox::report::Event;
+use raspbox::state::State;
 use raspbox_beneath::sim::Traits;
 use raspbox_protocol::Mtime;
 use std::time::Duration;
@@ -108,4 +109,31 @@ fn where_times_are_coarse_all_of_it_is_read() {
     assert_eq!(read, ["b/f", "b/g", "b/h"]);
     assert_eq!(there, ["b/f", "b/g", "b/h"]);
     assert!(station.shelf.contents().contains_key(path("b/f").as_str()));
+}
+
+#[test]
+fn what_was_damaged_is_so_where_its_folder_went_and_the_good_content_goes_there_too() {
+    let mut station = with_folder(Traits::ext4());
+    station.engine = None;
+    let database = std::path::Path::new(super::AT).join("state.db");
+    let at = |state: &State| -> Vec<String> {
+        let damaged = state.damaged().expect("read");
+        damaged.into_keys().map(|path| path.to_string()).collect()
+    };
+    let mut state = State::open(&database).expect("opens");
+    let print = state.all_hashed().expect("read")[&path("a/g")].print;
+    let marked = state.write(|w| w.set_damaged(&path("a/g"), &print));
+    marked.expect("written");
+    drop(state);
+    station.disk.rot("box/a/g");
+    station.disk.user().rename("box/a", "box/b").expect("moved");
+    let (read, there) = read_by_round(&mut station);
+    assert_eq!((read.len(), there.len()), (0, 3));
+    assert_eq!(station.shelf.contents()["b/g"], [OLD, b"g"].concat());
+    station.engine = None;
+    let (read, there) = read_by_round(&mut station);
+    assert_eq!((read.len(), there.len()), (0, 3));
+    assert_eq!(station.shelf.contents()["b/g"], [OLD, b"g"].concat());
+    let state = State::open(&database).expect("opens");
+    assert!(at(&state).contains(&"b/g".to_owned()));
 }
