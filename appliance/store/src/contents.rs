@@ -455,6 +455,12 @@ mod tests {
             db.query_row("SELECT count(*) FROM entry_hint", [], |row| row.get(0))
                 .expect("counted")
         };
+        // These stay as they are.
+        change(&db, |tx| {
+            put(tx, "stays", "as it was");
+            put(tx, "goes", "a version");
+            history::displace_tree(tx, &path("goes"), End::Deleted, "me").expect("noted");
+        });
         let mut most = 0;
         for round in 0..8 {
             assert!(!is_behind(&db).expect("read"));
@@ -467,17 +473,30 @@ mod tests {
             catch_up(&db).expect("hints");
             most = most.max(count());
             assert_eq!(found(&db, &format!("7 of {round}")), ["7"]);
+            assert_eq!(found(&db, "as it was"), ["stays"], "round {round}");
         }
-        let rows = i64::try_from(many).expect("some");
+        let rows = i64::try_from(many + 2).expect("some");
         assert!(most > 2 * rows && most <= 5 * rows, "{most}");
-        // The same for versions alone.
-        change(&db, |tx| {
-            for n in 0..many {
-                let at = path(&format!("{n}"));
-                history::displace_tree(tx, &at, End::Deleted, "me").expect("noted");
-            }
-        });
-        assert!(is_behind(&db).expect("read"));
+        // The same for versions, of which all but one are let go of in each round.
+        for round in 0..8 {
+            change(&db, |tx| {
+                for n in 0..many {
+                    let at = path(&format!("{n}"));
+                    history::displace_tree(tx, &at, End::Deleted, "me").expect("noted");
+                }
+            });
+            assert!(is_behind(&db).expect("read"));
+            catch_up(&db).expect("hints");
+            assert!(is_displaced(&db, &of("a version")).expect("read"));
+            assert!(is_displaced(&db, &of("7 of 7")).expect("read"), "{round}");
+            db.execute("DELETE FROM displaced WHERE path <> 'goes'", [])
+                .expect("let go");
+            assert!(!is_displaced(&db, &of("7 of 7")).expect("read"));
+        }
+        let hints: i64 = db
+            .query_row("SELECT count(*) FROM displaced_hint", [], |row| row.get(0))
+            .expect("counted");
+        assert!(hints <= 5 * rows, "{hints}");
     }
 
     #[test]
