@@ -14,6 +14,7 @@ use crate::local::{Signature, Workspace, today};
 use crate::remote::{Remote, RemoteError, RemoteTree};
 use crate::report::{Event, Report, Summary};
 use crate::scan::{ByNumber, Doubt, LocalTree, Moved, QUIET, Scanner, Seen, is_quiet};
+use crate::seal;
 use crate::state::{Hashed, Print, State, StateError};
 use raspbox_beneath::{Stat, now};
 use raspbox_core::guard::{Allowances, Halt, counts_later, guard};
@@ -46,6 +47,9 @@ pub struct Engine {
     pub(crate) state: State,
     pub(crate) remote: Box<dyn Remote>,
     pub(crate) rules: Rules,
+    /// Whether the baseline and the remote tree are those of the state. They are read for the first scan, since a
+    /// round may do without.
+    trees_read: bool,
     pub(crate) baseline: Folder<()>,
     pub(crate) remote_tree: RemoteTree,
     /// `None` until the first scan, and after an error left it in doubt.
@@ -144,26 +148,39 @@ impl Engine {
     ) -> Result<Engine, SyncError> {
         let state = State::open(database)?;
         let rules = Rules::parse("");
-        let mut engine = Engine {
+        Ok(Engine {
             folder: folder.to_owned(),
             pair: pair.to_owned(),
             device: device.to_owned(),
             cursor: state.cursor()?,
+            damaged: state.damaged()?,
             state,
             remote,
             rules,
+            trees_read: false,
             baseline: Folder::default(),
             remote_tree: Folder::default(),
             scanned: None,
-            damaged: HashMap::new(),
             suspects: BTreeSet::new(),
             mismatches: HashMap::new(),
             unsyncable: Vec::new(),
             remote_unseen: false,
             local: None,
-        };
-        engine.load()?;
-        Ok(engine)
+        })
+    }
+
+    /// Reads what is remembered now, and not when something changes for the first time: for who waits for that.
+    ///
+    /// # Errors
+    /// Where the state can't be read.
+    pub fn read_trees(&mut self) -> Result<(), SyncError> {
+        if !self.trees_read {
+            let skip = |path: &RelPath, folder| self.rules.skip(path, folder);
+            self.baseline = self.state.baseline(&skip)?;
+            self.remote_tree = self.state.remote(&skip)?;
+            self.trees_read = true;
+        }
+        Ok(())
     }
 
     /// The remote's position that the last round knew.
@@ -197,13 +214,17 @@ impl Engine {
     ) -> Result<Summary, SyncError> {
         if self.state.changed_elsewhere()? {
             self.cursor = self.state.cursor()?;
-            self.load()?;
+            self.forget_trees()?;
         }
         let workspace = self.workspace()?;
         self.recover(&workspace, report)?;
         self.load_rules(&workspace)?;
         let info = self.check_remote(report)?;
         let mut summary = Summary::default();
+        if *scope == Scope::All && !self.trees_read && self.is_as_sealed(&workspace, &info)? {
+            report(Event::Planned(&Plan::default()));
+            return Ok(summary);
+        }
         let mut scope = scope.clone();
         let mut allow = options.allow;
         for lap_number in 1..=LAPS_MAX {
@@ -217,7 +238,13 @@ impl Engine {
             for problem in &plan.problems {
                 report(Event::Trouble(problem));
             }
-            if options.dry_run || plan.is_empty() {
+            if options.dry_run {
+                break;
+            }
+            if plan.is_empty() {
+                if scope == Scope::All && !summary.needs_attention() {
+                    self.seal(&workspace)?;
+                }
                 break;
             }
             let mut lap = Lap {
@@ -334,13 +361,33 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads the trees from the state.
-    pub(crate) fn load(&mut self) -> Result<(), SyncError> {
-        let skip = |path: &RelPath, folder| self.rules.skip(path, folder);
-        self.baseline = self.state.baseline(&skip)?;
-        self.remote_tree = self.state.remote(&skip)?;
+    /// What the trees were made of is another now: the next scan makes them anew.
+    pub(crate) fn forget_trees(&mut self) -> Result<(), SyncError> {
         self.damaged = self.state.damaged()?;
         self.local = None;
+        self.trees_read = false;
+        Ok(())
+    }
+
+    /// Whether nothing changed on either side since a round found nothing to do.
+    fn is_as_sealed(&self, workspace: &Workspace, info: &Info) -> Result<bool, SyncError> {
+        // A remote that knows no hashes has no journal to go by.
+        if !self.remote.knows_hashes() || self.cursor != Some(info.cursor) {
+            return Ok(false);
+        }
+        let Some(sealed) = self.state.seal()? else {
+            return Ok(false);
+        };
+        // What can't be read is said by a scan.
+        Ok(matches!(seal::of_folder(workspace, &self.rules), Ok(Some(found)) if found == sealed))
+    }
+
+    /// Nothing is to be done: remembers how that looks.
+    fn seal(&mut self, workspace: &Workspace) -> Result<(), SyncError> {
+        let scanned = self.scanned.expect("a lap begins with a scan");
+        if let Some(seal) = seal::of_tree(self.local_tree(), workspace, &self.rules, scanned) {
+            self.state.write(|w| w.set_seal(seal))?;
+        }
         Ok(())
     }
 
@@ -358,7 +405,7 @@ impl Engine {
         let rules = Rules::parse(&found.text);
         if !rules.same_as(&self.rules) {
             self.rules = rules;
-            self.load()?;
+            self.forget_trees()?;
         }
         Ok(())
     }
@@ -379,7 +426,7 @@ impl Engine {
                 let path = RelPath::parse(IGNORE_FILE).expect("a good name");
                 Ok(RulesFound {
                     text: String::new(),
-                    at_rest: self.baseline.get(&path).is_none(),
+                    at_rest: !self.state.had(&path)?,
                 })
             }
             Err(error) => Err(self.local_error(error)),
@@ -393,6 +440,7 @@ impl Engine {
         summary: &mut Summary,
         report: &mut Report<'_>,
     ) -> Result<(), SyncError> {
+        self.read_trees()?;
         let last = self.local.take();
         // The first scan has the cache of the state, a later one its own last tree.
         let cached: HashMap<RelPath, Hashed> = match last {
@@ -503,6 +551,9 @@ impl Engine {
         }
         self.local = Some(tree);
         self.suspects.clear();
+        if fresh.is_empty() && chunks.is_empty() && damaged.is_empty() {
+            return Ok(());
+        }
         self.state.write(|w| {
             fresh
                 .iter()

@@ -53,11 +53,7 @@ impl Rules {
     pub fn parse(text: &str) -> Rules {
         let mut builder = GitignoreBuilder::new("");
         let mut mistakes = Vec::new();
-        for line in BUILT_IN
-            .iter()
-            .copied()
-            .chain(text.trim_start_matches('\u{feff}').lines())
-        {
+        for line in lines(text) {
             if let Err(error) = builder.add_line(None, line) {
                 mistakes.push(format!("'{line}': {error}"));
             }
@@ -73,6 +69,11 @@ impl Rules {
         }
     }
 
+    /// All of them, in order; the later count more.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &str> {
+        lines(&self.text)
+    }
+
     /// Whether both were made of the same text.
     #[must_use]
     pub fn same_as(&self, other: &Rules) -> bool {
@@ -86,6 +87,12 @@ impl Rules {
         let path: &Path = path.as_ref();
         self.patterns.matched(path, folder).is_ignore()
     }
+}
+
+/// The built-in patterns, and those of a text.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let own = text.trim_start_matches('\u{feff}').lines();
+    BUILT_IN.iter().copied().chain(own)
 }
 
 #[cfg(test)]

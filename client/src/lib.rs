@@ -20,6 +20,7 @@ mod push;
 pub mod remote;
 pub mod report;
 pub mod scan;
+mod seal;
 pub mod service;
 pub mod state;
 pub mod times;

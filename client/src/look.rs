@@ -31,7 +31,7 @@ impl Engine {
             report(Event::NewJournal);
             self.state.forget()?;
             self.cursor = None;
-            self.load()?;
+            self.forget_trees()?;
         }
         Ok(info)
     }
@@ -44,9 +44,9 @@ impl Engine {
             return Ok(reached.seq <= info.cursor.seq);
         }
         // It was started anew, or is another one. What was pushed is further on than the last look.
-        self.remote_tree.walk(&mut |_, node| {
-            reached.seq = reached.seq.max(node.tag().map_or(0, |version| version.0));
-        });
+        if let Some(newest) = self.state.newest_version()? {
+            reached.seq = reached.seq.max(newest.0);
+        }
         Ok(self.remote.knows(reached)?)
     }
 
@@ -79,6 +79,10 @@ impl Engine {
     }
 
     fn take(&mut self, look: &Look) -> Result<(), SyncError> {
+        if look.says_nothing_since(self.cursor) {
+            self.remote_unseen = false;
+            return Ok(());
+        }
         // What can't be seen now is remembered as it was: a server without hashes is known by it.
         let mut unseen = Vec::new();
         if look.whole && !look.unknown.is_empty() {

@@ -151,6 +151,25 @@ impl State {
         Ok(self.meta("cursor")?.and_then(|text| text.parse().ok()))
     }
 
+    /// What the folder looked like when a round found nothing to do, if nothing was written here since.
+    pub fn seal(&self) -> rusqlite::Result<Option<Digest>> {
+        Ok(self.meta("seal")?.and_then(|text| text.parse().ok()))
+    }
+
+    /// Whether both sides had anything at this path when they last agreed.
+    pub fn had(&self, path: &RelPath) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached("SELECT 1 FROM baseline WHERE path = ?1")?
+            .exists([path.as_str()])
+    }
+
+    /// The newest version of all that the remote had at the last look.
+    pub fn newest_version(&self) -> rusqlite::Result<Option<Version>> {
+        let newest: Option<i64> =
+            (self.db).query_row("SELECT max(version) FROM remote", [], |row| row.get(0))?;
+        Ok(newest.map(|version| Version(version.cast_unsigned())))
+    }
+
     /// Whether another process has written since this was last asked.
     pub fn changed_elsewhere(&mut self) -> rusqlite::Result<bool> {
         let now: i64 = self
@@ -261,7 +280,7 @@ impl State {
     pub fn forget(&mut self) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         tx.execute_batch(
-            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM sent; DELETE FROM meta WHERE key IN ('cursor', 'reached')",
+            "DELETE FROM baseline; DELETE FROM remote; DELETE FROM sent; DELETE FROM meta WHERE key IN ('cursor', 'reached', 'seal')",
         )?;
         tx.commit()
     }
@@ -271,7 +290,7 @@ impl State {
         self.db.execute_batch("DELETE FROM placing")
     }
 
-    /// Writes all that `write` does, or nothing of it.
+    /// Writes all that `write` does, or nothing of it. It breaks the seal.
     pub fn write<T>(
         &mut self,
         write: impl FnOnce(&Writer<'_>) -> rusqlite::Result<T>,
@@ -279,6 +298,7 @@ impl State {
         let writer = Writer {
             tx: self.db.transaction()?,
         };
+        writer.break_seal()?;
         let value = write(&writer)?;
         writer.tx.commit()?;
         Ok(value)

@@ -94,6 +94,8 @@ pub fn watch(
         FULL_SCAN_INTERVAL
     };
     notice(Notice::Watching(unwatched));
+    // At the first edit somebody waits.
+    engine.read_trees()?;
     let mut agenda = Agenda::new(rescan, Instant::now());
     let mut stream = false;
     loop {

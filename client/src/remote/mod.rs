@@ -149,6 +149,15 @@ pub struct Look {
     pub cursor: Cursor,
 }
 
+impl Look {
+    /// Whether all is as it was at this position, which is still the newest.
+    #[must_use]
+    pub fn says_nothing_since(&self, cursor: Option<Cursor>) -> bool {
+        let nothing = self.changes.is_empty() && self.unknown.is_empty();
+        nothing && !self.whole && cursor == Some(self.cursor)
+    }
+}
+
 /// On a remote that says nothing of its journal.
 impl FromIterator<Outcome> for Pushed {
     fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Pushed {

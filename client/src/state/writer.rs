@@ -3,7 +3,7 @@
 use super::rows::Columns;
 use super::{Hashed, Print};
 use raspbox_protocol::info::DriveId;
-use raspbox_protocol::{Cursor, Entry, RelPath, Version};
+use raspbox_protocol::{Cursor, Digest, Entry, RelPath, Version};
 use rusqlite::{Transaction, params};
 
 /// Changes the state, within one transaction.
@@ -27,6 +27,18 @@ impl Writer<'_> {
     /// Sets the newest position that the remote's journal is known to have been at.
     pub fn set_reached(&self, cursor: Cursor) -> rusqlite::Result<()> {
         self.set_meta("reached", &cursor.to_string())
+    }
+
+    /// Nothing is to be done about the folder as it looks now.
+    pub fn set_seal(&self, seal: Digest) -> rusqlite::Result<()> {
+        self.set_meta("seal", &seal.to_string())
+    }
+
+    pub(super) fn break_seal(&self) -> rusqlite::Result<()> {
+        self.tx
+            .prepare_cached("DELETE FROM meta WHERE key = 'seal'")?
+            .execute([])?;
+        Ok(())
     }
 
     /// Both sides agree on this entry (`None`: on nothing, nor on anything below).

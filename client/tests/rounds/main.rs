@@ -8,6 +8,7 @@ mod modes;
 mod motion;
 mod moved;
 mod power;
+mod sealed;
 
 use raspbox::engine::{Engine, Options, Scope};
 use raspbox::local::Workspace;
@@ -42,6 +43,8 @@ struct Shelf(Arc<Mutex<Shelved>>);
 struct Shelved {
     entries: BTreeMap<RelPath, (Entry, Vec<u8>, Version)>,
     seq: u64,
+    /// How often somebody looked at all of them.
+    looks: u32,
 }
 
 impl Shelf {
@@ -90,6 +93,11 @@ impl Shelved {
             executable: false,
         };
         self.put(&path(name), Entry::File(file), content.to_vec());
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.seq += 1;
+        self.entries.remove(&path(name)).expect("it was there");
     }
 
     fn meets(&self, path: &RelPath, expect: Expect) -> bool {
@@ -170,7 +178,17 @@ impl Shelved {
                 };
                 Ok(self.put(path, Entry::File(file), bytes))
             }
-            Op::Symlink { .. } | Op::Patch { .. } | Op::Restore { .. } | Op::Keep { .. } => {
+            Op::Symlink {
+                path,
+                expect,
+                target,
+            } => {
+                if !self.meets(path, *expect) {
+                    return Err(Refusal::Changed);
+                }
+                Ok(self.put(path, Entry::Symlink(target.clone()), Vec::new()))
+            }
+            Op::Patch { .. } | Op::Restore { .. } | Op::Keep { .. } => {
                 panic!("not in these tests: {op:?}")
             }
         }
@@ -206,6 +224,7 @@ impl Remote for Shelf {
         _: &dyn Fn(&RelPath) -> Option<(u64, bool)>,
     ) -> Result<Look, RemoteError> {
         let cursor = self.cursor();
+        self.open().looks += 1;
         let entries = &self.open().entries;
         let changes = entries
             .iter()
