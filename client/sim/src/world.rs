@@ -63,6 +63,8 @@ pub(crate) struct Unsynced {
     careless: bool,
     pub(crate) paths: BTreeSet<String>,
     pub(crate) contents: BTreeSet<Digest>,
+    /// Files that were saved with the content that they had: that is no change to a sync, and durable it isn't.
+    pub(crate) again: BTreeSet<String>,
 }
 
 /// A round that is under way.

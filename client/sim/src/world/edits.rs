@@ -65,6 +65,12 @@ fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
                     .iter()
                     .filter(|(path, now)| before.get(*path) != Some(now));
                 unsynced.contents.extend(new.map(|(_, now)| *now));
+                if let Edit::Write { path, .. } = edit {
+                    match before.get(path) == after.get(path) {
+                        true => unsynced.again.insert(path.clone()),
+                        false => unsynced.again.remove(path),
+                    };
+                }
                 unsynced
                     .paths
                     .extend(touched(edit).into_iter().map(str::to_owned));

@@ -89,7 +89,8 @@ pub(super) fn power_cut(number: usize, unsynced: Unsynced) {
             .drive()
             .map(|drive| files_of(visible(drive.durable())));
         let station = &mut world.stations[number];
-        let visible = station.disk.files("folder", false);
+        let mut visible = station.disk.files("folder", false);
+        visible.retain(|path, _| !station.unsynced.again.contains(path));
         let before = station.disk.files("folder", true);
         station.disk.crash(unsynced);
         station.dirty.clear();
@@ -100,6 +101,7 @@ pub(super) fn power_cut(number: usize, unsynced: Unsynced) {
             Unsynced::Kept => Default::default(),
             Unsynced::Dropped | Unsynced::Some => {
                 station.machine.reboot();
+                station.unsynced.again.clear();
                 (
                     std::mem::take(&mut station.unsynced.paths),
                     std::mem::take(&mut station.unsynced.contents),
