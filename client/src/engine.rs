@@ -25,7 +25,7 @@ use raspbox_core::renames::find_moves;
 use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::info::Info;
 use raspbox_protocol::{Cursor, Entry, Mtime, RelPath, Version};
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -443,12 +443,11 @@ impl Engine {
         self.read_trees()?;
         let last = self.local.take();
         // The first scan has the cache of the state, a later one its own last tree.
-        let cached: HashMap<RelPath, Hashed> = match last {
-            None => self.state.all_hashed()?,
-            Some(_) => HashMap::new(),
-        };
+        let cached = RefCell::new(self.state.hashes());
+        let failed = RefCell::new(None);
         let known = |path: &RelPath| match &last {
-            None => cached.get(path).copied(),
+            None => (cached.borrow_mut().get(path))
+                .unwrap_or_else(|error| failed.replace(Some(error)).and(None)),
             Some(tree) => match tree.get(path) {
                 Some(Node::File(file, seen)) => Some(Hashed {
                     print: seen.print,
@@ -466,7 +465,10 @@ impl Engine {
                 return None;
             }
             let all = by_number.get_or_init(|| match &last {
-                None => cached.values().copied().collect(),
+                None => self.state.settled().unwrap_or_else(|error| {
+                    failed.replace(Some(error));
+                    ByNumber::default()
+                }),
                 Some(tree) => ByNumber::of_tree(tree),
             });
             let damaged = self.damaged.values().any(|damaged| damaged == print);
@@ -525,6 +527,9 @@ impl Engine {
                 let node = scanner.at(&path);
                 nodes.push((path, node));
             }
+        }
+        if let Some(error) = failed.take() {
+            return Err(error.into());
         }
         let (fresh, unsyncable) = (scanner.fresh, scanner.unsyncable);
         let damaged = scanner.damaged;

@@ -112,13 +112,10 @@ impl ByNumber {
 }
 
 impl FromIterator<Hashed> for ByNumber {
-    fn from_iter<T: IntoIterator<Item = Hashed>>(all: T) -> ByNumber {
-        let settled = all.into_iter().filter(|hashed| hashed.settled);
-        ByNumber(
-            settled
-                .map(|hashed| (hashed.print.inode, (hashed.print, hashed.digest)))
-                .collect(),
-        )
+    /// Of settled ones.
+    fn from_iter<T: IntoIterator<Item = Hashed>>(settled: T) -> ByNumber {
+        let by_number = |hashed: Hashed| (hashed.print.inode, (hashed.print, hashed.digest));
+        ByNumber(settled.into_iter().map(by_number).collect())
     }
 }
 
@@ -183,18 +180,24 @@ impl Scanner<'_> {
         self.node(&parent, OsStr::new(path.name()), path)
     }
 
-    /// What is in an open folder.
+    /// What is in an open folder. Files come first, and then what is in folders: what is known is asked for by folder.
     fn children(&mut self, folder: &OpenFolder, at: Option<&RelPath>) -> io::Result<LocalTree> {
         let mut found = Folder::default();
         // A map that is made of all of them at once has no room to spare.
         let names = folder.names()?;
         let mut children = Vec::with_capacity(names.len());
+        let mut folders = Vec::new();
         for name in names {
             match child(self.disk, at, &name) {
-                Ok(path) => match self.node(folder, &name, &path) {
-                    Some(node) => children.push((path.name().into(), node)),
+                Ok(path) => match self.look(folder, &name, &path) {
+                    Ok(Some(stat)) if stat.kind == Kind::Folder => folders.push((path, stat)),
+                    Ok(Some(stat)) => match self.node_of(folder, &name, &path, &stat) {
+                        Some(node) => children.push((path.name().into(), node)),
+                        None => found.holds_unsynced = true,
+                    },
                     // Vanished or ignored; the latter keeps the folder from being removed.
-                    None => found.holds_unsynced = true,
+                    Ok(None) => found.holds_unsynced = true,
+                    Err(error) => children.push((path.name().into(), unreadable(&error))),
                 },
                 // Our own folder is nobody's business.
                 Err(PathError::Reserved) => {}
@@ -206,32 +209,50 @@ impl Scanner<'_> {
                 }
             }
         }
+        for (path, stat) in folders {
+            match self.folder(&path, &stat) {
+                Some(node) => children.push((path.name().into(), node)),
+                None => found.holds_unsynced = true,
+            }
+        }
         found.children = children.into_iter().collect();
         Ok(found)
     }
 
     fn node(&mut self, parent: &OpenFolder, name: &OsStr, path: &RelPath) -> Option<Node<Seen>> {
-        let stat = match parent.stat(name) {
-            Ok(stat) => stat?,
-            Err(error) => return Some(unreadable(&error)),
-        };
-        if self.rules.skip(path, stat.kind == Kind::Folder) {
-            return None;
+        match self.look(parent, name, path) {
+            Ok(stat) => self.node_of(parent, name, path, &stat?),
+            Err(error) => Some(unreadable(&error)),
         }
-        let seen = Seen {
-            print: Print::from(&stat),
-            settled: true,
-        };
+    }
+
+    /// What stands at a path; `None` where nothing does, or nothing that is synced.
+    fn look(&self, parent: &OpenFolder, name: &OsStr, path: &RelPath) -> io::Result<Option<Stat>> {
+        let stat = parent.stat(name)?;
+        Ok(stat.filter(|stat| !self.rules.skip(path, stat.kind == Kind::Folder)))
+    }
+
+    fn folder(&mut self, path: &RelPath, stat: &Stat) -> Option<Node<Seen>> {
+        match (self.open(path)).and_then(|folder| self.children(&folder, Some(path))) {
+            Ok(folder) => Some(Node::Folder(folder, unread(stat))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(unreadable(&error)),
+        }
+    }
+
+    fn node_of(
+        &mut self,
+        parent: &OpenFolder,
+        name: &OsStr,
+        path: &RelPath,
+        stat: &Stat,
+    ) -> Option<Node<Seen>> {
         match stat.kind {
-            Kind::File => self.file(parent, name, path, &stat),
-            Kind::Folder => match self.open(path).and_then(|f| self.children(&f, Some(path))) {
-                Ok(folder) => Some(Node::Folder(folder, seen)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => Some(unreadable(&error)),
-            },
+            Kind::File => self.file(parent, name, path, stat),
+            Kind::Folder => self.folder(path, stat),
             Kind::Symlink => Some(match parent.read_symlink(name).map(OsString::into_string) {
                 Ok(Ok(target)) => match LinkTarget::parse(&target) {
-                    Ok(target) => Node::Symlink(target, seen),
+                    Ok(target) => Node::Symlink(target, unread(stat)),
                     Err(error) => Node::Unknown(Unknown::Unsyncable(error.to_string())),
                 },
                 Ok(Err(_)) => Node::Unknown(Unknown::Unsyncable("its target is not UTF-8".into())),
@@ -429,6 +450,14 @@ fn piece_bytes(size: u64) -> usize {
 fn child(disk: &Disk, at: Option<&RelPath>, name: &OsStr) -> Result<RelPath, PathError> {
     let name = disk::known_name(disk, name).ok_or(PathError::NotUtf8)?;
     RelPath::child(at, &name)
+}
+
+/// What is seen of something that has no content to read.
+fn unread(stat: &Stat) -> Seen {
+    Seen {
+        print: Print::from(stat),
+        settled: true,
+    }
 }
 
 fn unreadable<T>(error: &io::Error) -> Node<T> {

@@ -9,17 +9,20 @@
 //! A row is written only after what it says is durable on the side that it speaks of.
 
 mod chunks;
+mod hashes;
 mod lately;
 mod rows;
 mod sent;
 mod writer;
 
 use crate::remote::RemoteTree;
+use crate::scan::ByNumber;
+pub use hashes::Hashes;
 use raspbox_core::tree::Folder;
 use raspbox_protocol::info::DriveId;
 use raspbox_protocol::{Cursor, Digest, RelPath, Version};
 use rows::{FOLDER, entry, hashed, load, print};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 pub use writer::Writer;
@@ -180,28 +183,24 @@ impl State {
 
     /// The baseline, but for paths that `skip` names.
     pub fn baseline(&self, skip: &dyn Fn(&RelPath, bool) -> bool) -> rusqlite::Result<Folder<()>> {
-        let mut statement = self
-            .db
-            .prepare("SELECT path, kind, size, mtime, executable, digest, target FROM baseline")?;
-        load(
-            statement.query_map([], |row| Ok((row.get(0)?, entry(row)?, ())))?,
-            skip,
-        )
+        let mut statement = self.db.prepare(
+            "SELECT path, kind, size, mtime, executable, digest, target FROM baseline
+             ORDER BY path",
+        )?;
+        load(statement.query([])?, |row| Ok((entry(row)?, ())), skip)
     }
 
     /// The remote tree as of the last look, but for paths that `skip` names.
     pub fn remote(&self, skip: &dyn Fn(&RelPath, bool) -> bool) -> rusqlite::Result<RemoteTree> {
         let mut statement = self.db.prepare(
-            "SELECT path, kind, size, mtime, executable, digest, target, version FROM remote",
+            "SELECT path, kind, size, mtime, executable, digest, target, version FROM remote
+             ORDER BY path",
         )?;
-        let rows = statement.query_map([], |row| {
-            Ok((
-                row.get(0)?,
-                entry(row)?,
-                Version(row.get::<_, i64>(7)?.cast_unsigned()),
-            ))
-        })?;
-        load(rows, skip)
+        let read = |row: &Row<'_>| {
+            let version: i64 = row.get(7)?;
+            Ok((entry(row)?, Version(version.cast_unsigned())))
+        };
+        load(statement.query([])?, read, skip)
     }
 
     /// Whether the remote has a folder at a path, also where it isn't synced.
@@ -209,6 +208,15 @@ impl State {
         self.db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM remote WHERE path = ?1 AND kind = ?2)")?
             .query_row(params![path.as_str(), FOLDER], |row| row.get(0))
+    }
+
+    /// All cached hashes that may be believed, without their paths.
+    pub fn settled(&self) -> rusqlite::Result<ByNumber> {
+        let mut statement = self.db.prepare(
+            "SELECT size, mtime, ctime, inode, digest, settled FROM print WHERE settled",
+        )?;
+        let rows = statement.query_map([], hashed)?;
+        rows.collect()
     }
 
     /// All cached hashes.
@@ -555,6 +563,37 @@ mod tests {
         forgotten.expect("written");
         let all = state.all_hashed().expect("read");
         assert_eq!(all.into_keys().collect::<Vec<_>>(), [path("a-b")]);
+    }
+
+    #[test]
+    fn each_folder_has_the_hashes_of_its_own_files() {
+        let mut state = State::open(std::path::Path::new(":memory:")).expect("open");
+        let names = [
+            "a", "a-b", "b/a", "b/a-b", "b/a/x", "b/a/y/z", "b/a0", "b/a0b", "b/c/d", "b/c0", "b0",
+            "c/d/e/f", "c/d/g", "ä/b", "ä0",
+        ];
+        let of = |name: &str| Hashed {
+            print: Print::default(),
+            digest: Digest::of(name.as_bytes()),
+            settled: true,
+        };
+        let written = state.write(|w| {
+            let mut names = names.iter();
+            names.try_for_each(|name| w.set_hashed(&path(name), &of(name)))
+        });
+        written.expect("written");
+        // In whatever order somebody asks.
+        for step in 1..names.len() {
+            let mut hashes = state.hashes();
+            for index in 0..names.len() {
+                let name = names[index * step % names.len()];
+                let found = hashes.get(&path(name)).expect("read");
+                assert_eq!(found, Some(of(name)), "{name}");
+                for other in ["b/b", "x", "c/d/e/g", "b/a/y/z/a", "ä/a"] {
+                    assert_eq!(hashes.get(&path(other)).expect("read"), None, "{other}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -20,11 +20,15 @@ pub enum Node<T> {
     Unknown(Unknown),
 }
 
+/// A name in a folder. Short ones, as most are, need no room of their own, of which an allocator gives more than they
+/// are long.
+pub type Name = smol_str::SmolStr;
+
 /// What is in a folder, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder<T> {
     /// The entries.
-    pub children: BTreeMap<Box<str>, Node<T>>,
+    pub children: BTreeMap<Name, Node<T>>,
     /// Whether it also holds things that are not synced (ignored ones), so that it can't be
     /// removed even when `children` is empty.
     pub holds_unsynced: bool,

@@ -1,10 +1,9 @@
 //! Entries as rows and rows as entries, and a tree of them.
 
 use super::{Hashed, Print};
-use raspbox_core::tree::{Folder, Node};
+use raspbox_core::tree::{Folder, Name, Node};
 use raspbox_protocol::{Digest, Entry, File, LinkTarget, Mtime, RelPath};
-use rusqlite::{Row, ToSql};
-use std::iter::Peekable;
+use rusqlite::{Row, Rows, ToSql};
 
 const FILE: i64 = 0;
 pub(super) const FOLDER: i64 = 1;
@@ -108,50 +107,123 @@ pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     }
 }
 
-/// Makes a tree of rows in any order.
+/// Makes a tree of rows in the order of their paths, as SQLite has them. `read` gives what a row says besides its
+/// path, which is its first column.
+///
+/// What is in a folder stands together, but not right behind the folder: "a-b" comes between "a" and "a/b".
 pub(super) fn load<T>(
-    rows: impl Iterator<Item = rusqlite::Result<(String, Entry, T)>>,
+    mut rows: Rows<'_>,
+    mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<(Entry, T)>,
     skip: &dyn Fn(&RelPath, bool) -> bool,
 ) -> rusqlite::Result<Folder<T>> {
-    let mut entries = Vec::new();
-    for row in rows {
-        let (path, entry, tag) = row?;
-        if let Ok(path) = RelPath::parse(&path) {
-            entries.push((path, entry, tag));
+    let mut tree = Building::default();
+    while let Some(row) = rows.next()? {
+        let text = row.get_ref(0)?.as_str()?;
+        let Ok(path) = RelPath::parse(text) else {
+            continue;
+        };
+        let Some(name) = tree.enter_parent(text) else {
+            // What it is in isn't there: that was skipped, and it is with it.
+            continue;
+        };
+        let (entry, tag) = read(row)?;
+        if skip(&path, entry == Entry::Folder) {
+            tree.top().holds_unsynced = true;
+        } else {
+            tree.top()
+                .children
+                .push((name.into(), Node::new(entry, tag)));
         }
     }
-    // SQLite's order has "a-b" between "a" and "a/b"; a tree wants a folder before what is in it.
-    entries.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
-    Ok(folder_of(None, &mut entries.into_iter().peekable(), skip))
+    Ok(tree.finish())
 }
 
-/// Takes what is in a folder off entries that are in order.
-fn folder_of<T>(
-    at: Option<&RelPath>,
-    entries: &mut Peekable<impl Iterator<Item = (RelPath, Entry, T)>>,
-    skip: &dyn Fn(&RelPath, bool) -> bool,
-) -> Folder<T> {
-    let mut folder = Folder::default();
-    let mut children = Vec::new();
-    let begin = at.map_or(0, |at| at.as_str().len() + "/".len());
-    let is_below = |path: &RelPath| at.is_none_or(|at| path.is_in(at));
-    while let Some((path, entry, tag)) = entries.next_if(|(path, ..)| is_below(path)) {
-        let name = &path.as_str()[begin..];
-        if name.contains('/') {
-            // Nothing that it could be in came before it: that was skipped, and it is with it.
-            continue;
-        }
-        if skip(&path, entry == Entry::Folder) {
-            folder.holds_unsynced = true;
-            continue;
-        }
-        let node = match entry {
-            Entry::Folder => Node::Folder(folder_of(Some(&path), entries, skip), tag),
-            Entry::File(_) | Entry::Symlink(_) => Node::new(entry, tag),
+/// A tree that is being made: the folders from the top down to the one that the last row was in.
+struct Building<T> {
+    open: Vec<Opened<T>>,
+    /// The path of the last of them, with a slash behind each name.
+    at: String,
+}
+
+/// What is in a folder so far, in order.
+struct Opened<T> {
+    children: Vec<(Name, Node<T>)>,
+    holds_unsynced: bool,
+    /// Where it stands in the folder above.
+    index: usize,
+    /// How long the path of the folder above is.
+    above_bytes: usize,
+}
+
+impl<T> Default for Building<T> {
+    fn default() -> Self {
+        let top = Opened {
+            children: Vec::new(),
+            holds_unsynced: false,
+            index: 0,
+            above_bytes: 0,
         };
-        children.push((name.into(), node));
+        Building {
+            open: vec![top],
+            at: String::new(),
+        }
     }
-    // A map that is made of all of them at once has no room to spare.
-    folder.children = children.into_iter().collect();
-    folder
+}
+
+impl<T> Building<T> {
+    fn top(&mut self) -> &mut Opened<T> {
+        self.open.last_mut().expect("the top is never closed")
+    }
+
+    /// Opens what a path is in; returns the path's last name. `None` where nothing is there.
+    fn enter_parent<'p>(&mut self, path: &'p str) -> Option<&'p str> {
+        while !path.starts_with(&self.at) {
+            self.close();
+        }
+        let mut rest = &path[self.at.len()..];
+        while let Some((folder, below)) = rest.split_once('/') {
+            let above = self.top();
+            let index = (above
+                .children
+                .binary_search_by(|(name, _)| (**name).cmp(folder)))
+            .ok()?;
+            self.open.push(Opened {
+                children: Vec::new(),
+                holds_unsynced: false,
+                index,
+                above_bytes: self.at.len(),
+            });
+            self.at.push_str(folder);
+            self.at.push('/');
+            rest = below;
+        }
+        Some(rest)
+    }
+
+    /// Nothing more comes for the folder that was opened last.
+    fn close(&mut self) {
+        let closed = self.open.pop().expect("only what is open is closed");
+        self.at.truncate(closed.above_bytes);
+        // A file has nothing in it, whatever the rows say.
+        if let Node::Folder(folder, _) = &mut self.top().children[closed.index].1 {
+            *folder = closed.into();
+        }
+    }
+
+    fn finish(mut self) -> Folder<T> {
+        while self.open.len() > 1 {
+            self.close();
+        }
+        self.open.remove(0).into()
+    }
+}
+
+impl<T> From<Opened<T>> for Folder<T> {
+    fn from(opened: Opened<T>) -> Folder<T> {
+        Folder {
+            // A map that is made of all of them at once has no room to spare.
+            children: opened.children.into_iter().collect(),
+            holds_unsynced: opened.holds_unsynced,
+        }
+    }
 }

@@ -69,31 +69,31 @@ fn each_change_here_is_seen() {
         ("an edit", &|user| as_before(user, "box/a/b/f")),
         ("of the last", &|user| as_before(user, "box/z")),
         ("a new one", &|user| {
-            user.write("box/a/new", EDIT).expect("written")
+            user.write("box/a/new", EDIT).expect("written");
         }),
         ("a deletion", &|user| {
-            user.remove("box/a/g").expect("removed")
+            user.remove("box/a/g").expect("removed");
         }),
         ("a file renamed", &|user| {
-            user.rename("box/z", "box/y").expect("moved")
+            user.rename("box/z", "box/y").expect("moved");
         }),
         ("a folder renamed", &|user| {
-            user.rename("box/a", "box/c").expect("moved")
+            user.rename("box/a", "box/c").expect("moved");
         }),
         ("a level down", &|user| {
-            user.rename("box/a.txt", "box/empty/a.txt").expect("moved")
+            user.rename("box/a.txt", "box/empty/a.txt").expect("moved");
         }),
         ("a folder, too", &|user| {
             user.rename("box/even", "box/empty/even").expect("moved");
         }),
         ("a bit", &|user| {
-            user.set_executable("box/a-b", true).expect("set")
+            user.set_executable("box/a-b", true).expect("set");
         }),
         ("a new folder", &|user| {
-            user.mkdir("box/empty/too").expect("made")
+            user.mkdir("box/empty/too").expect("made");
         }),
         ("a folder less", &|user| {
-            user.remove("box/empty").expect("removed")
+            user.remove("box/empty").expect("removed");
         }),
         ("another link", &|user| {
             user.remove("box/link").expect("removed");

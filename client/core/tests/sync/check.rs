@@ -3,7 +3,7 @@
 use crate::world::{Baseline, DISKS, Order, Side, TestPlan, World};
 use raspbox_core::reconcile::reconcile;
 use raspbox_core::renames::find_moves;
-use raspbox_core::tree::{Folder, Node, Shape};
+use raspbox_core::tree::{Folder, Name, Node, Shape};
 use raspbox_protocol::{Digest, RelPath};
 use std::collections::BTreeSet;
 
@@ -329,7 +329,7 @@ fn same<A, B>(a: Option<&Node<A>>, b: Option<&Node<B>>) -> bool {
 }
 
 fn same_folder<A, B>(a: &Folder<A>, b: &Folder<B>) -> bool {
-    let names: BTreeSet<&Box<str>> = a.children.keys().chain(b.children.keys()).collect();
+    let names: BTreeSet<&Name> = a.children.keys().chain(b.children.keys()).collect();
     names
         .into_iter()
         .all(|name| same(a.children.get(name), b.children.get(name)))
