@@ -231,7 +231,8 @@ impl Engine {
             self.scan(&workspace, &scope, &mut summary, report)?;
             self.look()?;
             self.note_arrived(&workspace)?;
-            let plan = self.plan(&workspace, &info);
+            let mut plan = self.plan(&workspace, &info);
+            plan.problems.extend(self.rules.problems());
             self.guard(&plan, options, &allow)?;
             report(Event::Planned(&plan));
             summary.problems.clone_from(&plan.problems);

@@ -5,6 +5,7 @@
 //! is added later deletes nothing anywhere.
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use raspbox_core::plan::{Problem, Trouble};
 use raspbox_protocol::RelPath;
 use std::path::Path;
 
@@ -43,7 +44,7 @@ const BUILT_IN: &[&str] = &[
 pub struct Rules {
     text: String,
     patterns: Gitignore,
-    /// Lines of `.raspboxignore` that are no patterns, with what is wrong; the others hold.
+    /// Lines that are no patterns, with what is wrong; the others hold.
     pub mistakes: Vec<String>,
 }
 
@@ -67,6 +68,14 @@ impl Rules {
             patterns,
             mistakes,
         }
+    }
+
+    /// What to tell of the lines of [`FILE_NAME`] that are no patterns.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = Problem> {
+        self.mistakes.iter().map(|mistake| Problem {
+            path: RelPath::parse(FILE_NAME).expect("a good name"),
+            what: Trouble::Failed(format!("the line {mistake}. The other lines hold")),
+        })
     }
 
     /// All of them, in order; the later count more.

@@ -75,3 +75,32 @@ fn what_is_ignored_and_in_the_way_is_said_and_not_tried_for_ever() {
     there.computer.advance(Duration::from_secs(600));
     in_the_way(&troubles(&mut there));
 }
+
+#[test]
+fn a_line_that_is_no_pattern_is_said_and_the_others_hold() {
+    let mut station = Station::new();
+    let user = station.disk.user();
+    user.write("box/.raspboxignore", b"a\nbad\\\nz\n")
+        .expect("written");
+    for name in ["box/a", "box/b", "box/z"] {
+        user.write(name, OLD).expect("written");
+    }
+    for _ in 0..3 {
+        station.computer.advance(Duration::from_secs(600));
+        station.engine = None;
+        station.open();
+        let said = troubles(&mut station);
+        let [(path, Trouble::Failed(why))] = &said[..] else {
+            panic!("{said:?}");
+        };
+        assert_eq!(path, ".raspboxignore");
+        assert!(why.contains("'bad\\'"), "{why}");
+    }
+    let there: Vec<String> = station.shelf.contents().into_keys().collect();
+    assert_eq!(there, [".raspboxignore", "b"]);
+    let user = station.disk.user();
+    user.write("box/.raspboxignore", b"a\nz\n")
+        .expect("written");
+    station.computer.advance(Duration::from_secs(600));
+    assert!(troubles(&mut station).is_empty());
+}
