@@ -11,6 +11,7 @@ use crate::scenario::{Look, Sync};
 use crate::server::{self, SERVER};
 use raspbox::engine::SyncError;
 use raspbox::report::Summary;
+use raspbox::scan::WRITEBACK_MAX;
 use raspbox_core::guard::Halt;
 use raspbox_protocol::damage::Place;
 use std::collections::BTreeSet;
@@ -63,6 +64,7 @@ pub(super) fn settle() -> Result<(), String> {
         }
     }
     problems.extend(held_as_damaged()?);
+    rest(count)?;
     check_kept()?;
     with(|world| {
         world.integrity();
@@ -79,6 +81,21 @@ pub(super) fn settle() -> Result<(), String> {
             None => Ok(()),
         }
     })
+}
+
+/// Nothing happens for so long that hashes may be believed; then each sync is ended, and begins anew with what it
+/// remembers.
+fn rest(count: usize) -> Result<(), String> {
+    wait(WRITEBACK_MAX + Duration::from_secs(10));
+    for station in 0..count {
+        if calm_round(station)?.changed_anything() {
+            return Err(format!(
+                "quiescence: station {station} changes something at rest"
+            ));
+        }
+        restart(station);
+    }
+    Ok(())
 }
 
 /// What the appliance holds back because its content changed and nothing else did. Where times are coarse,
