@@ -2,7 +2,7 @@
 
 use super::idle::restore;
 use super::{World, on_appliance, with};
-use crate::disks::{Access, Machine};
+use crate::disks::{Access, Drive, Machine};
 use crate::place::{self, Files, Place, TICK, content_of, files_of, touched, visible};
 use crate::scenario::{Edit, How, Who};
 use crate::server::SERVER;
@@ -58,6 +58,18 @@ fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
             )
         });
         note(world, who, edit, &before, &after);
+        if who == Who::Drive
+            && let Edit::Write {
+                path,
+                how: How::KeepTime,
+                ..
+            } = edit
+            && world.drive().is_some_and(Drive::is_coarse)
+            && let Some(digest) = after.get(path)
+        {
+            // Without a ctime it looks like what rotted, and the good content takes its place.
+            world.oracle.destroyed(digest);
+        }
         if let Some(number) = station {
             let unsynced = &mut world.stations[number].unsynced;
             if unsynced.careless {
