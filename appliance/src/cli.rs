@@ -24,7 +24,6 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -375,12 +374,8 @@ fn log() {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_filter(shown);
-    let heard = verbs::Verbs.with_filter(filter_fn(verbs::is_heard));
     // Fails where the process has a subscriber already.
-    let _ = tracing_subscriber::registry()
-        .with(shown)
-        .with(heard)
-        .try_init();
+    let _ = verbs::Verbs(tracing_subscriber::registry().with(shown)).try_init();
 }
 
 impl At {
