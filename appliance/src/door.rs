@@ -21,6 +21,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::OobInline;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -106,6 +107,9 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ports: &Arc<
             on_this_thread(&leave.session, || {
                 run(&leave.shared, &leave.session, stream, ports);
             });
+            drop(leave);
+            // The C library keeps stacks for the next ones.
+            raspbox_heap::give_back_stack();
         });
     match spawned {
         Ok(_) => drop(tokio::spawn(end_if_abandoned(watched))),
@@ -167,24 +171,38 @@ fn run(shared: &Arc<Shared>, session: &Arc<Session>, stream: TcpStream, ports: A
             return tracing::error!(peer = %session.peer, %error, "no runtime for a session");
         }
     };
-    // On the heap: as deep as a stack ever was, so much of it stays in memory for as long as its thread lives.
-    runtime.block_on(Box::pin(async {
+    runtime.block_on(whole(shared, session, stream, ports));
+    session.close("disconnected");
+    // Doesn't wait for blocking work, of which a session's runtime has none.
+    runtime.shutdown_background();
+}
+
+/// All that a session does; on the heap, and made where it leaves nothing on the stack of a thread that then waits.
+#[inline(never)]
+fn whole<'a>(
+    shared: &'a Arc<Shared>,
+    session: &'a Arc<Session>,
+    stream: TcpStream,
+    ports: Arc<Ports>,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    Box::pin(async move {
+        // A task of its own: each look at libunftp's reaches 16 KiB further down, and a tick would be one.
+        let mut guard = tokio::spawn(guard(Arc::clone(shared), Arc::clone(session)));
         tokio::select! {
             result = serve(shared, session, stream, ports) => {
                 if let Err(error) = result {
                     tracing::warn!(session = session.id, %error, "session failed");
                 }
+                guard.abort();
                 // What still runs has lost its control connection. A transfer may end, and tell it
                 // to nobody.
                 session.drain();
                 let _ = tokio::time::timeout(DRAIN_DEADLINE, idle(session)).await;
             }
-            () = guard(shared, session) => {}
+            // It has ended the session, or panicked, and nobody would.
+            _ = &mut guard => {}
         }
-    }));
-    session.close("disconnected");
-    // Doesn't wait for blocking work, of which a session's runtime has none.
-    runtime.shutdown_background();
+    })
 }
 
 async fn serve(
@@ -241,12 +259,13 @@ fn server(
 }
 
 /// Watches over a session, and returns when it must end.
-async fn guard(shared: &Shared, session: &Arc<Session>) {
+async fn guard(shared: Arc<Shared>, session: Arc<Session>) {
     let login_deadline =
         tokio::time::Instant::from_std(session.since) + shared.settings.login_deadline;
     let mut deadline = Box::pin(tokio::time::sleep_until(login_deadline));
     let mut waits_for_login = true;
-    let mut draining = Box::pin(drained(session));
+    let mut draining = Box::pin(drained(&session));
+    let mut rested: Option<Instant> = None;
     loop {
         tokio::select! {
             () = &mut deadline, if waits_for_login => {
@@ -264,6 +283,14 @@ async fn guard(shared: &Shared, session: &Arc<Session>) {
                 }
                 if session.quiet(now) > shared.settings.idle_timeout + IDLE_GRACE {
                     return session.close("idle");
+                }
+                // Logins and transfers go deep, and as deep as a stack ever was, so much of it stays in memory. Once
+                // until somebody works here again, and not between the files of one who does.
+                let idle = session.idle(now);
+                let worked = rested.is_none_or(|then| now.saturating_duration_since(then) > idle);
+                if worked && idle >= GUARD_INTERVAL {
+                    raspbox_heap::give_back_stack();
+                    rested = Some(now);
                 }
             }
         }

@@ -1,9 +1,10 @@
-//! Memory that was freed, given back to the system.
+//! Memory that was freed, or is left over on a thread's stack, given back to the system.
 //!
 //! glibc gives back what is free at the end of its heaps, and keeps what is free in between: after a crowd of
 //! sessions tens of MiB, for as long as a few small things that are still in use lie among them. It has one
 //! call that gives that back as well, and one by which it keeps less in the first place, and these are they. This
-//! crate does nothing else, but for saying how much is in use, so that all others can forbid unsafe code.
+//! crate does nothing else, but for the stacks, of which the kernel keeps what was ever touched, and for saying how much
+//! is in use, so that all others can forbid unsafe code.
 
 /// From this size on a block is the kernel's, and its again when it is freed: glibc's own first choice, which it gives
 /// up once it has freed something larger. A password's hash takes 19 MiB.
@@ -51,6 +52,66 @@ pub fn give_back() -> bool {
     false
 }
 
+/// How much of the stack below a local variable of [`give_back_stack`] it may still need for itself and for its calls
+/// of C, each of which has a few words there.
+const FRAME_BYTES: usize = 1 << 10;
+
+/// Gives back what this thread's stack once reached down to, below where it is now; for a thread that waits long after
+/// it went deep. Returns how much that can have been at most, in bytes; nothing where the C library doesn't say where
+/// the stack is.
+///
+/// What it reaches again is zeroed by the kernel, a page fault for each 4 KiB. A few microseconds.
+#[inline(never)]
+pub fn give_back_stack() -> usize {
+    let local = 0_u8;
+    let here = std::hint::black_box(&raw const local).addr();
+    let (Some(stack), Some(page_bytes)) = (own_stack(), page_bytes()) else {
+        return 0;
+    };
+    // The kernel would round it up, to what is in use.
+    let end = (here - FRAME_BYTES) / page_bytes * page_bytes;
+    // Not so where a sanitizer keeps variables elsewhere.
+    if !stack.contains(&here) || end <= stack.start {
+        return 0;
+    }
+    let len = end - stack.start;
+    #[expect(unsafe_code, reason = "any call of C is; see below")]
+    // SAFETY: All of it is this thread's own stack, and more than this function's frame below the place where the
+    // stack is now, so nothing lies there: no caller's variable, all of which are above, and no callee's. A signal's
+    // handler, which would use it, has returned before the call begins, or begins after it. (Rust's for an overflow
+    // has a stack of its own.)
+    let result = unsafe {
+        let start = std::ptr::without_provenance_mut(stack.start);
+        libc::madvise(start, len, libc::MADV_DONTNEED)
+    };
+    if result == 0 { len } else { 0 }
+}
+
+fn page_bytes() -> Option<usize> {
+    #[expect(unsafe_code, reason = "any call of C is; see below")]
+    // SAFETY: sysconf(3) takes a number, no pointer, and may be called by any thread at any time (MT-Safe env).
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
+}
+
+/// Where this thread's stack is.
+fn own_stack() -> Option<std::ops::Range<usize>> {
+    let mut attributes = std::mem::MaybeUninit::uninit();
+    let (mut start, mut len) = (std::ptr::null_mut(), 0);
+    #[expect(unsafe_code, reason = "any call of C is; see below")]
+    // SAFETY: pthread_getattr_np(3) fills in what it is given, unless it fails; then nothing reads it. All three
+    // pointers are to variables of the right type that outlive the calls, and what was made is destroyed once.
+    let found = unsafe {
+        if libc::pthread_getattr_np(libc::pthread_self(), attributes.as_mut_ptr()) != 0 {
+            return None;
+        }
+        let found = libc::pthread_attr_getstack(attributes.as_ptr(), &raw mut start, &raw mut len);
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        found
+    };
+    (found == 0).then(|| start.addr()..start.addr() + len)
+}
+
 /// How much is in use of what was asked for, in bytes: what is freed and not given back isn't in it. `None` where
 /// the C library doesn't tell.
 #[cfg(target_env = "gnu")]
@@ -72,7 +133,7 @@ pub fn in_use_bytes() -> Option<u64> {
 
 #[cfg(all(test, target_env = "gnu"))]
 mod tests {
-    use super::{give_back, in_use_bytes, keep_little};
+    use super::{give_back, give_back_stack, in_use_bytes, keep_little};
     use std::hint::black_box;
     use std::sync::{Mutex, PoisonError};
 
@@ -126,5 +187,36 @@ mod tests {
             "{before_kib} KiB, and then {after_kib} KiB"
         );
         assert_eq!(pieces.iter().flatten().count(), COUNT / 64);
+    }
+
+    /// Goes so deep that 64 KiB of stack are in memory for each level.
+    #[inline(never)]
+    fn deep(levels: usize) -> usize {
+        let touched = black_box([levels; (64 << 10) / size_of::<usize>()]);
+        let below = if levels > 1 { deep(levels - 1) } else { 0 };
+        touched[levels] + below
+    }
+
+    #[test]
+    fn what_a_stack_once_reached_is_given_back_and_what_it_holds_is_not() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let deepest = || {
+            let here = black_box([7_u8; 32 << 10]);
+            let sum = deep(16);
+            let before_kib = own_kib();
+            assert!(give_back_stack() > 1 << 20);
+            let after_kib = own_kib();
+            assert!(
+                after_kib + 900 < before_kib,
+                "{before_kib} KiB, and then {after_kib} KiB"
+            );
+            // What is above stays, and what is below is there when it is needed again.
+            assert!(here.iter().all(|byte| *byte == 7));
+            assert_eq!(deep(16), sum);
+            give_back_stack();
+            assert!(here.iter().all(|byte| *byte == 7));
+        };
+        let thread = std::thread::Builder::new().stack_size(4 << 20);
+        std::thread::scope(|scope| thread.spawn_scoped(scope, deepest).unwrap().join().unwrap());
     }
 }

@@ -156,6 +156,44 @@ fn what_a_password_took_is_free_again_once_it_was_looked_at() {
     }
 }
 
+#[test]
+fn a_session_that_waits_keeps_little_of_its_stack() {
+    const SESSIONS: u64 = 4;
+    let daemon = Daemon::start();
+    let mut clients: Vec<Client> = (0..SESSIONS).map(|_| daemon.client()).collect();
+    for round in 0..2 {
+        for (at, client) in clients.iter_mut().enumerate() {
+            client.store(&format!("/{round}-{at}"), b"deep").expect(226);
+        }
+        // A login and an upload reach down to 70 KiB, and more where nothing is optimised.
+        eventually("what stacks reached is given back", || {
+            let (count, kib) = stacks(&daemon);
+            assert!(count >= SESSIONS, "{count} stacks");
+            kib <= count * 20
+        });
+    }
+}
+
+/// How many stacks the daemon has for sessions, and how many KiB of them are in memory.
+fn stacks(daemon: &Daemon) -> (u64, u64) {
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", daemon.pid())).unwrap();
+    let number = |line: &str, name| {
+        let value = line.strip_prefix(name)?.trim().strip_suffix(" kB")?;
+        value.parse::<u64>().ok()
+    };
+    let (mut count, mut kib, mut is_stack) = (0, 0, false);
+    for line in smaps.lines() {
+        if let Some(size) = number(line, "Size:") {
+            // As door.rs has it.
+            is_stack = size == 1 << 10;
+        } else if let Some(rss) = number(line, "Rss:").filter(|rss| is_stack && *rss > 0) {
+            count += 1;
+            kib += rss;
+        }
+    }
+    (count, kib)
+}
+
 /// What the daemon has allocated and not given back.
 fn own_kib(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
