@@ -16,7 +16,6 @@ use raspbox_core::names::Disk;
 use raspbox_core::tree::{Folder, Node, Unknown};
 use raspbox_protocol::digest::Hasher;
 use raspbox_protocol::{Digest, File, LinkTarget, Mtime, PathError, RelPath};
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::time::Duration;
@@ -78,35 +77,42 @@ pub struct Moved {
     pub damaged: bool,
 }
 
-/// Files whose hashes may be believed, by their numbers.
+/// Files whose hashes may be believed, in the order of their numbers: there may be a million of them, and a map has
+/// room for twice as many.
 #[derive(Debug, Default)]
-pub struct ByNumber(HashMap<u64, (Print, Digest)>);
+pub struct ByNumber(Vec<(Print, Digest)>);
 
 impl ByNumber {
     /// Those of a tree.
     #[must_use]
     pub fn of_tree(tree: &LocalTree) -> ByNumber {
-        let mut all = ByNumber::default();
-        all.add_tree(tree);
-        all
+        let mut all = Vec::new();
+        add_settled(tree, &mut all);
+        ByNumber::in_order(all)
     }
 
     /// The hash of the file that looks just so.
     #[must_use]
     pub fn get(&self, print: &Print) -> Option<Digest> {
-        let (known, digest) = self.0.get(&print.inode)?;
-        (known == print).then_some(*digest)
+        let first = (self.0).partition_point(|(known, _)| known.inode < print.inode);
+        let same_number =
+            (self.0[first..].iter()).take_while(|(known, _)| known.inode == print.inode);
+        let mut alike = same_number.filter(|(known, _)| known == print);
+        alike.next().map(|(_, digest)| *digest)
     }
 
-    fn add_tree(&mut self, tree: &LocalTree) {
-        for node in tree.children.values() {
-            match node {
-                Node::File(file, seen) if seen.settled => {
-                    self.0.insert(seen.print.inode, (seen.print, file.digest));
-                }
-                Node::Folder(folder, _) => self.add_tree(folder),
-                Node::File(..) | Node::Symlink(..) | Node::Unknown(_) => {}
-            }
+    fn in_order(mut all: Vec<(Print, Digest)>) -> ByNumber {
+        all.sort_unstable_by_key(|(print, _)| print.inode);
+        ByNumber(all)
+    }
+}
+
+fn add_settled(tree: &LocalTree, all: &mut Vec<(Print, Digest)>) {
+    for node in tree.children.values() {
+        match node {
+            Node::File(file, seen) if seen.settled => all.push((seen.print, file.digest)),
+            Node::Folder(folder, _) => add_settled(folder, all),
+            Node::File(..) | Node::Symlink(..) | Node::Unknown(_) => {}
         }
     }
 }
@@ -114,8 +120,10 @@ impl ByNumber {
 impl FromIterator<Hashed> for ByNumber {
     /// Of settled ones.
     fn from_iter<T: IntoIterator<Item = Hashed>>(settled: T) -> ByNumber {
-        let by_number = |hashed: Hashed| (hashed.print.inode, (hashed.print, hashed.digest));
-        ByNumber(settled.into_iter().map(by_number).collect())
+        let all = settled
+            .into_iter()
+            .map(|hashed| (hashed.print, hashed.digest));
+        ByNumber::in_order(all.collect())
     }
 }
 
