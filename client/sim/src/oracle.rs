@@ -33,6 +33,9 @@ pub(crate) struct Oracle {
     pub(crate) forgetful: bool,
 }
 
+/// What a content is called of which half was written.
+const TORN: &str = "a torn content";
+
 impl Oracle {
     /// Somebody changed something where these files were before, and those are now. Returns what may
     /// have had its last copy there, for which nobody but its owner is to blame.
@@ -129,14 +132,15 @@ impl Oracle {
         for (path, digest) in files {
             if !self.written.contains_key(digest) && may_be(path) {
                 let is_empty = *digest == Digest::of(b"");
-                let what = if is_empty {
-                    "nothing"
-                } else {
-                    "a torn content"
-                };
+                let what = if is_empty { "nothing" } else { TORN };
                 self.wrote(who, path, *digest, what);
             }
         }
+    }
+
+    /// Whether a content is what was left of one when the power went.
+    pub(crate) fn is_torn(&self, digest: &Digest) -> bool {
+        self.written.get(digest).is_some_and(|what| what == TORN)
     }
 
     /// Nothing is held any more: the drive itself was put back.
