@@ -57,8 +57,8 @@ pub fn give_back() -> bool {
 const FRAME_BYTES: usize = 1 << 10;
 
 /// Gives back what this thread's stack once reached down to, below where it is now; for a thread that waits long after
-/// it went deep. Returns how much that can have been at most, in bytes; nothing where the C library doesn't say where
-/// the stack is.
+/// it went deep. Returns how much that can have been at most, in bytes; nothing on the main thread, and where the C library doesn't say
+/// where the stack is.
 ///
 /// What it reaches again is zeroed by the kernel, a page fault for each 4 KiB. A few microseconds.
 #[inline(never)]
@@ -94,8 +94,15 @@ fn page_bytes() -> Option<usize> {
     usize::try_from(bytes).ok().filter(|bytes| *bytes > 0)
 }
 
-/// Where this thread's stack is.
+/// Where this thread's stack is; not the main thread's, which the kernel makes longer as it is needed: what the C library
+/// says of that may be anybody's by now.
 fn own_stack() -> Option<std::ops::Range<usize>> {
+    #[expect(unsafe_code, reason = "any call of C is; see below")]
+    // SAFETY: Both take nothing and only return a number.
+    let is_main = unsafe { libc::gettid() == libc::getpid() };
+    if is_main {
+        return None;
+    }
     let mut attributes = std::mem::MaybeUninit::uninit();
     let (mut start, mut len) = (std::ptr::null_mut(), 0);
     #[expect(unsafe_code, reason = "any call of C is; see below")]
