@@ -50,6 +50,8 @@ pub struct Engine {
     /// Whether the baseline and the remote tree are those of the state. They are read for the first scan, since a
     /// round may do without.
     trees_read: bool,
+    /// Whether they are read by each round.
+    stays: bool,
     pub(crate) baseline: Folder<()>,
     pub(crate) remote_tree: RemoteTree,
     /// `None` until the first scan, and after an error left it in doubt.
@@ -158,6 +160,7 @@ impl Engine {
             remote,
             rules,
             trees_read: false,
+            stays: false,
             baseline: Folder::default(),
             remote_tree: Folder::default(),
             scanned: None,
@@ -169,11 +172,13 @@ impl Engine {
         })
     }
 
-    /// Reads what is remembered now, and not when something changes for the first time: for who waits for that.
-    ///
-    /// # Errors
-    /// Where the state can't be read.
-    pub fn read_trees(&mut self) -> Result<(), SyncError> {
+    /// From now on each round reads what is remembered, and not the first one in which something changed: for who waits
+    /// for that.
+    pub fn stay(&mut self) {
+        self.stays = true;
+    }
+
+    fn read_trees(&mut self) -> Result<(), SyncError> {
         if !self.trees_read {
             let skip = |path: &RelPath, folder| self.rules.skip(path, folder);
             self.baseline = self.state.baseline(&skip)?;
@@ -213,15 +218,24 @@ impl Engine {
         report: &mut Report<'_>,
     ) -> Result<Summary, SyncError> {
         if self.state.changed_elsewhere()? {
-            self.cursor = self.state.cursor()?;
             self.forget_trees()?;
+            self.cursor = self.state.cursor()?;
         }
         let workspace = self.workspace()?;
         self.recover(&workspace, report)?;
         self.load_rules(&workspace)?;
         let info = self.check_remote(report)?;
         let mut summary = Summary::default();
-        if *scope == Scope::All && !self.trees_read && self.is_as_sealed(&workspace, &info)? {
+        if self.stays {
+            self.read_trees()?;
+        }
+        // A yes to what a brake asks is heard, whether or not anything is left to ask about.
+        let asked = options.allow != Allowances::default();
+        if *scope == Scope::All
+            && !self.trees_read
+            && !asked
+            && self.is_as_sealed(&workspace, &info)?
+        {
             report(Event::Planned(&Plan::default()));
             return Ok(summary);
         }
@@ -364,9 +378,9 @@ impl Engine {
 
     /// What the trees were made of is another now: the next scan makes them anew.
     pub(crate) fn forget_trees(&mut self) -> Result<(), SyncError> {
-        self.damaged = self.state.damaged()?;
         self.local = None;
         self.trees_read = false;
+        self.damaged = self.state.damaged()?;
         Ok(())
     }
 
@@ -379,17 +393,30 @@ impl Engine {
         let Some(sealed) = self.state.seal()? else {
             return Ok(false);
         };
+        let about = self.about(workspace, info.cursor);
         // What can't be read is said by a scan.
-        Ok(matches!(seal::of_folder(workspace, &self.rules), Ok(Some(found)) if found == sealed))
+        Ok(matches!(seal::of_folder(about), Ok(Some(found)) if found == sealed))
     }
 
     /// Nothing is to be done: remembers how that looks.
     fn seal(&mut self, workspace: &Workspace) -> Result<(), SyncError> {
         let scanned = self.scanned.expect("a lap begins with a scan");
-        if let Some(seal) = seal::of_tree(self.local_tree(), workspace, &self.rules, scanned) {
+        let Some(cursor) = self.cursor else {
+            return Ok(());
+        };
+        let about = self.about(workspace, cursor);
+        if let Some(seal) = seal::of_tree(self.local_tree(), about, scanned) {
             self.state.write(|w| w.set_seal(seal))?;
         }
         Ok(())
+    }
+
+    fn about<'a>(&'a self, workspace: &'a Workspace, cursor: Cursor) -> seal::About<'a> {
+        seal::About {
+            workspace,
+            rules: &self.rules,
+            cursor,
+        }
     }
 
     /// Reads `.raspboxignore`. Where the patterns changed, all trees are made anew without what is
@@ -446,34 +473,38 @@ impl Engine {
         // The first scan has the cache of the state, a later one its own last tree.
         let cached = RefCell::new(self.state.hashes());
         let failed = RefCell::new(None);
+        let fails = |error| {
+            failed.replace(Some(error));
+            io::Error::other("cannot read the sync state")
+        };
         let known = |path: &RelPath| match &last {
-            None => (cached.borrow_mut().get(path))
-                .unwrap_or_else(|error| failed.replace(Some(error)).and(None)),
-            Some(tree) => match tree.get(path) {
+            None => cached.borrow_mut().get(path).map_err(fails),
+            Some(tree) => Ok(match tree.get(path) {
                 Some(Node::File(file, seen)) => Some(Hashed {
                     print: seen.print,
                     digest: file.digest,
                     settled: seen.settled,
                 }),
                 Some(Node::Folder(..) | Node::Symlink(..) | Node::Unknown(_)) | None => None,
-            },
+            }),
         };
         let scanned_before = self.scanned.replace(now());
         let by_number = OnceCell::<ByNumber>::new();
         let moved = |print: &Print| {
             // What was touched since then wasn't known in that state.
             if scanned_before.is_some_and(|before| print.ctime > before.0) {
-                return None;
+                return Ok(None);
             }
-            let all = by_number.get_or_init(|| match &last {
-                None => self.state.settled().unwrap_or_else(|error| {
-                    failed.replace(Some(error));
-                    ByNumber::default()
-                }),
-                Some(tree) => ByNumber::of_tree(tree),
-            });
+            if by_number.get().is_none() {
+                let all = match &last {
+                    None => self.state.settled().map_err(fails)?,
+                    Some(tree) => ByNumber::of_tree(tree),
+                };
+                by_number.get_or_init(|| all);
+            }
+            let digest = by_number.get().and_then(|all| all.get(print));
             let damaged = self.damaged.values().any(|damaged| damaged == print);
-            all.get(print).map(|digest| Moved { digest, damaged })
+            Ok(digest.map(|digest| Moved { digest, damaged }))
         };
         let doubt = |path: &RelPath| match self.damaged.get(path) {
             Some(print) => Doubt::Damaged(*print),
@@ -511,11 +542,14 @@ impl Engine {
                 None
             }
             (Scope::All, _) | (Scope::Paths(_), None) => {
-                let all = scanner.all().map_err(|source| SyncError::Local {
+                let all = scanner.all();
+                if let Some(error) = failed.take() {
+                    return Err(error.into());
+                }
+                Some(all.map_err(|source| SyncError::Local {
                     path: self.folder.clone(),
                     source,
-                });
-                Some(all?)
+                })?)
             }
         };
         for _ in 0..QUIET_WAITS_MAX {

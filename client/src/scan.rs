@@ -135,10 +135,10 @@ pub struct Scanner<'a> {
     pub disk: &'a Disk,
     /// What isn't synced.
     pub rules: &'a Rules,
-    /// What was known of a path at the last scan.
-    pub known: &'a dyn Fn(&RelPath) -> Option<Hashed>,
+    /// What was known of a path at the last scan. What it fails at isn't read.
+    pub known: &'a dyn Fn(&RelPath) -> io::Result<Option<Hashed>>,
     /// A file that was known by another path and looked just so.
-    pub moved: &'a dyn Fn(&Print) -> Option<Moved>,
+    pub moved: &'a dyn Fn(&Print) -> io::Result<Option<Moved>>,
     /// Whether a file is executable where its disk doesn't know; `None` where that does.
     pub executable: Option<&'a dyn Fn(&RelPath) -> bool>,
     /// What speaks against believing that.
@@ -243,7 +243,8 @@ impl Scanner<'_> {
     fn folder(&mut self, path: &RelPath, stat: &Stat) -> Option<Node<Seen>> {
         match (self.open(path)).and_then(|folder| self.children(&folder, Some(path))) {
             Ok(folder) => Some(Node::Folder(folder, unread(stat))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // It was one when it was listed; by now it may have another name, which was not.
+            Err(error) if vanished(&error) => Some(Node::Unknown(Unknown::Busy)),
             Err(error) => Some(unreadable(&error)),
         }
     }
@@ -288,11 +289,13 @@ impl Scanner<'_> {
     /// What is known of a file that came to this path with a folder that was moved. That leaves the file's ctime as it
     /// is, which whatever is done to the file itself sets anew; so one that has the number, the size and the times of
     /// one that was hashed is that one.
-    fn moved_here(&mut self, path: &RelPath, print: &Print) -> Option<Hashed> {
+    fn moved_here(&mut self, path: &RelPath, print: &Print) -> io::Result<Option<Hashed>> {
         if !tells_changes(print) {
-            return None;
+            return Ok(None);
         }
-        let Moved { digest, damaged } = (self.moved)(print)?;
+        let Some(Moved { digest, damaged }) = (self.moved)(print)? else {
+            return Ok(None);
+        };
         let hashed = Hashed {
             print: *print,
             digest,
@@ -303,7 +306,7 @@ impl Scanner<'_> {
             // That it was moved is to be seen, and then the mark is where it is.
             self.damaged.push((path.clone(), *print));
         }
-        Some(hashed)
+        Ok(Some(hashed))
     }
 
     fn file(
@@ -316,10 +319,15 @@ impl Scanner<'_> {
         let print = Print::from(stat);
         let doubt = (self.doubt)(path);
         let known = match (self.known)(path) {
-            Some(known) if known.print == print => Some(known),
+            Ok(Some(known)) if known.print == print => Ok(Some(known)),
             // Of a suspect nothing is believed.
-            _ if doubt == Doubt::No => self.moved_here(path, &print),
-            _ => None,
+            Ok(_) if doubt == Doubt::No => self.moved_here(path, &print),
+            Ok(_) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let known = match known {
+            Ok(known) => known,
+            Err(error) => return Some(unreadable(&error)),
         };
         if known.is_none() && !is_quiet(stat.ctime, now()) {
             self.young.push(path.clone());
@@ -460,6 +468,13 @@ fn child(disk: &Disk, at: Option<&RelPath>, name: &OsStr) -> Result<RelPath, Pat
     RelPath::child(at, &name)
 }
 
+fn vanished(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
 /// What is seen of something that has no content to read.
 fn unread(stat: &Stat) -> Seen {
     Seen {
@@ -583,8 +598,8 @@ mod tests {
             top: &top,
             disk: &disk(&top),
             rules: &Rules::parse(""),
-            known: &|_| known(print),
-            moved: &|_| None,
+            known: &|_| Ok(known(print)),
+            moved: &|_| Ok(None),
             executable: None,
             doubt: &|_| doubt(print),
             now: now(),
@@ -674,8 +689,8 @@ mod tests {
             top: &top,
             disk: &disk(&top),
             rules: &Rules::parse(""),
-            known: &|_| None,
-            moved: &|_| None,
+            known: &|_| Ok(None),
+            moved: &|_| Ok(None),
             executable: None,
             doubt: &|_| Doubt::No,
             now: now(),

@@ -15,30 +15,37 @@ use crate::state::Print;
 use raspbox_beneath::{Folder as OpenFolder, Kind};
 use raspbox_core::tree::Node;
 use raspbox_protocol::digest::Hasher;
-use raspbox_protocol::{Digest, Mtime, PathError, RelPath};
+use raspbox_protocol::{Cursor, Digest, Mtime, PathError, RelPath};
 use std::io;
 
 /// As much as is hashed at once, in bytes.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// Of which program it is: another one may find something to say of the same trees.
+const BY: &str = concat!("raspbox ", env!("CARGO_PKG_VERSION"), ", seal 1");
+
+/// What a seal is about besides the folder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) rules: &'a Rules,
+    /// Where the remote's journal is.
+    pub(crate) cursor: Cursor,
+}
+
 /// The seal of the tree that a scan found at `now`. `None` where something in it would be looked at again, however it
 /// looks, or isn't known.
-pub(crate) fn of_tree(
-    tree: &LocalTree,
-    workspace: &Workspace,
-    rules: &Rules,
-    now: Mtime,
-) -> Option<Digest> {
-    let mut seal = Seal::new(workspace, rules);
+pub(crate) fn of_tree(tree: &LocalTree, about: About<'_>, now: Mtime) -> Option<Digest> {
+    let mut seal = Seal::new(about);
     seal.tree(tree, now)?;
     Some(seal.finish())
 }
 
 /// The seal of the folder as it looks now. `None` where something can't be known, or was never sealed.
-pub(crate) fn of_folder(workspace: &Workspace, rules: &Rules) -> io::Result<Option<Digest>> {
-    let mut seal = Seal::new(workspace, rules);
-    let top = workspace.top().folder(None)?;
-    let known = Walk { workspace, rules }.folder(&top, None, &mut seal)?;
+pub(crate) fn of_folder(about: About<'_>) -> io::Result<Option<Digest>> {
+    let mut seal = Seal::new(about);
+    let top = about.workspace.top().folder(None)?;
+    let known = Walk(about).folder(&top, None, &mut seal)?;
     Ok(known.map(|()| seal.finish()))
 }
 
@@ -56,14 +63,16 @@ struct Seal {
 }
 
 impl Seal {
-    /// One in which nothing stands yet but what decides which entries do.
-    fn new(workspace: &Workspace, rules: &Rules) -> Seal {
+    /// One in which nothing stands yet but what it is about.
+    fn new(about: About<'_>) -> Seal {
         let mut seal = Seal {
             hasher: Hasher::new(),
             piece: Vec::with_capacity(PIECE_BYTES),
-            keeps_modes: workspace.keeps_modes(),
+            keeps_modes: about.workspace.keeps_modes(),
         };
-        rules.patterns().for_each(|line| seal.text(line));
+        seal.text(BY);
+        seal.text(&about.cursor.to_string());
+        about.rules.patterns().for_each(|line| seal.text(line));
         seal.piece.push(u8::from(seal.keeps_modes));
         seal
     }
@@ -132,10 +141,7 @@ impl Seal {
 }
 
 /// Looks at the folder as a scan does.
-struct Walk<'a> {
-    workspace: &'a Workspace,
-    rules: &'a Rules,
-}
+struct Walk<'a>(About<'a>);
 
 impl Walk<'_> {
     fn folder(
@@ -144,9 +150,12 @@ impl Walk<'_> {
         at: Option<&RelPath>,
         seal: &mut Seal,
     ) -> io::Result<Option<()>> {
+        let About {
+            workspace, rules, ..
+        } = self.0;
         let mut entries = Vec::new();
         for shown in folder.names()? {
-            let Some(name) = disk::known_name(self.workspace.disk(), &shown) else {
+            let Some(name) = disk::known_name(workspace.disk(), &shown) else {
                 return Ok(None);
             };
             let path = match RelPath::child(at, &name) {
@@ -159,7 +168,7 @@ impl Walk<'_> {
             let Some(stat) = folder.stat(&shown)? else {
                 continue;
             };
-            if self.rules.skip(&path, stat.kind == Kind::Folder) {
+            if rules.skip(&path, stat.kind == Kind::Folder) {
                 continue;
             }
             let look = match stat.kind {
@@ -178,7 +187,7 @@ impl Walk<'_> {
         for (path, look) in entries {
             seal.entry(path.name(), &look);
             if let Look::Folder = look {
-                let below = self.workspace.top().folder(Some(&path))?;
+                let below = workspace.top().folder(Some(&path))?;
                 if self.folder(&below, Some(&path), seal)?.is_none() {
                     return Ok(None);
                 }

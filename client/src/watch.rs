@@ -95,7 +95,7 @@ pub fn watch(
     };
     notice(Notice::Watching(unwatched));
     // At the first edit somebody waits.
-    engine.read_trees()?;
+    engine.stay();
     let mut agenda = Agenda::new(rescan, Instant::now());
     let mut stream = false;
     loop {

@@ -66,8 +66,8 @@ impl State {
     /// What counts now shall count until somebody has answered, however long that takes.
     pub fn keep_lately(&mut self, now: Mtime) -> rusqlite::Result<()> {
         let keep = "UPDATE lately SET at = ?3 WHERE at BETWEEN ?1 - ?2 AND ?1 + ?2";
-        self.db
-            .execute(keep, [now.0, lately_ns(), UNTIL_ANSWERED])?;
+        // A round that finds nothing to ask about any more is an answer; one that finds a seal finds nothing.
+        self.write(|w| w.tx.execute(keep, [now.0, lately_ns(), UNTIL_ANSWERED]))?;
         Ok(())
     }
 

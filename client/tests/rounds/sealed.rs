@@ -1,10 +1,11 @@
 //! Rounds that find all as it was when nothing was to be done, and read nothing of what is remembered.
 
 use super::{AT, EDIT, OLD, Shelved, Station, path};
-use raspbox::engine::{Options, Scope};
-use raspbox::report::Summary;
+use raspbox::engine::{Options, Scope, SyncError};
+use raspbox::report::{Event, Summary};
 use raspbox::state::State;
 use raspbox_beneath::sim::User;
+use raspbox_core::guard::Allowances;
 use raspbox_protocol::Mtime;
 use std::path::Path;
 use std::time::Duration;
@@ -246,7 +247,7 @@ fn a_dry_run_says_the_same() {
     let engine = station.engine.as_mut().expect("opens");
     let mut planned = 0;
     let summary = engine.round(&Scope::All, options, &mut |event| {
-        if let raspbox::report::Event::Planned(plan) = event {
+        if let Event::Planned(plan) = event {
             assert!(plan.is_empty());
             planned += 1;
         }
@@ -260,7 +261,7 @@ fn a_seal_that_another_program_made_is_about_its_trees() {
     let mut station = at_rest();
     station.open();
     let mut goes_on = station.engine.take().expect("opens");
-    goes_on.read_trees().expect("read");
+    goes_on.stay();
     let mut again = |station: &Station| {
         let summary = goes_on.round(&Scope::All, Options::default(), &mut |_| {});
         assert!(summary.is_ok());
@@ -274,4 +275,55 @@ fn a_seal_that_another_program_made_is_about_its_trees() {
     station.computer.advance(Duration::from_secs(600));
     again(&station);
     assert!(!station.shelf.holds(EDIT));
+}
+
+/// That a round finds nothing to ask about any more is an answer as well, and a yes is heard in any case.
+#[test]
+fn what_a_brake_asked_is_answered() {
+    let mut station = at_rest();
+    station.open();
+    let before = station.shelf.open().looks;
+    let options = Options {
+        allow: Allowances {
+            deletions: 1,
+            ..Allowances::default()
+        },
+        ..Options::default()
+    };
+    let engine = station.engine.as_mut().expect("opens");
+    let summary = engine.round(&Scope::All, options, &mut |_| {});
+    assert_eq!(summary.expect("works"), Summary::default());
+    assert!(station.shelf.open().looks > before);
+    assert!(!round(&mut station).1);
+    station.engine = None;
+    let mut state = State::open(&Path::new(AT).join("state.db")).expect("opens");
+    assert!(state.seal().expect("read").is_some());
+    state.keep_lately(super::NOON).expect("written");
+    assert!(state.seal().expect("read").is_none());
+    drop(state);
+    assert!(round(&mut station).1);
+}
+
+/// A state that can't be read is no reason to read all files.
+#[test]
+fn a_cache_that_is_broken_is_said_and_nothing_is_read() {
+    let mut station = at_rest();
+    station.disk.user().write("box/z", EDIT).expect("written");
+    station.computer.advance(Duration::from_secs(600));
+    station.open();
+    let database = raspbox_beneath::vfs_of(Path::new(AT)).expect("a simulated disk");
+    let db = rusqlite::Connection::open_with_flags_and_vfs(
+        Path::new(AT).join("state.db"),
+        rusqlite::OpenFlags::default(),
+        database,
+    );
+    db.and_then(|db| db.execute_batch("DROP TABLE print"))
+        .expect("dropped");
+    let engine = station.engine.as_mut().expect("opens");
+    let mut read = 0;
+    let result = engine.round(&Scope::All, Options::default(), &mut |event| {
+        read += u32::from(matches!(event, Event::Reading(..)));
+    });
+    assert!(matches!(result, Err(SyncError::Record(_))), "{result:?}");
+    assert_eq!(read, 0);
 }
