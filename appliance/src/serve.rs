@@ -43,6 +43,9 @@ const DESCRIPTORS_BESIDES: u64 = 128;
 /// How long what is done to the drive may take after the last session has ended.
 const LAST_WORK: Duration = Duration::from_secs(2);
 
+/// How long sessions that were closed have until they are over.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
 /// Serves until a signal to end comes.
 pub(crate) fn serve(settings: Settings) -> anyhow::Result<()> {
     raise_descriptor_limit(settings.caps.sessions_max);
@@ -301,18 +304,22 @@ async fn drain(shared: &Shared, terminate: &mut Signal, interrupt: &mut Signal) 
     for session in &sessions {
         session.drain();
     }
-    let all_gone = async {
+    let all_gone = || async {
         while !shared.registry.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::select! {
-        () = all_gone => return,
+        () = all_gone() => return,
         () = tokio::time::sleep(DRAIN_DEADLINE) => {}
         () = end(terminate, interrupt) => {}
     }
     for session in shared.registry.all() {
         session.close("the appliance stops");
+    }
+    // Each of them puts away what has come of an upload, for whoever goes on with it.
+    if (tokio::time::timeout(CLOSE_DEADLINE, all_gone()).await).is_err() {
+        tracing::warn!("sessions hang; what they were receiving may have to be sent anew");
     }
 }
 
