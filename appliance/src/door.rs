@@ -186,17 +186,26 @@ fn whole<'a>(
     ports: Arc<Ports>,
 ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
     Box::pin(async move {
+        // A task of its own: each look at libunftp's reaches 16 KiB further down, and a tick would be one.
+        let mut guard = tokio::spawn(guard(Arc::clone(shared), Arc::clone(session)));
         tokio::select! {
             result = serve(shared, session, stream, ports) => {
                 if let Err(error) = result {
                     tracing::warn!(session = session.id, %error, "session failed");
                 }
+                guard.abort();
                 // What still runs has lost its control connection. A transfer may end, and tell it
                 // to nobody.
                 session.drain();
-                let _ = tokio::time::timeout(DRAIN_DEADLINE, idle(session)).await;
+                tokio::select! {
+                    () = idle(session) => {}
+                    // Somebody has closed it, which may be why it lost it.
+                    () = session.reached(Phase::Closed) => {}
+                    () = tokio::time::sleep(DRAIN_DEADLINE) => {}
+                }
             }
-            () = guard(shared, session) => {}
+            // It has ended the session, or panicked, and nobody would.
+            _ = &mut guard => {}
         }
     })
 }
@@ -255,12 +264,12 @@ fn server(
 }
 
 /// Watches over a session, and returns when it must end.
-async fn guard(shared: &Shared, session: &Arc<Session>) {
+async fn guard(shared: Arc<Shared>, session: Arc<Session>) {
     let login_deadline =
         tokio::time::Instant::from_std(session.since) + shared.settings.login_deadline;
     let mut deadline = Box::pin(tokio::time::sleep_until(login_deadline));
     let mut waits_for_login = true;
-    let mut draining = Box::pin(drained(session));
+    let mut draining = Box::pin(drained(&session));
     let mut rested: Option<Instant> = None;
     loop {
         tokio::select! {
