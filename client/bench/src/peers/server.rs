@@ -94,7 +94,15 @@ impl Server {
 
     /// A session, logged in.
     pub(crate) fn open(&self) -> anyhow::Result<Connection> {
-        Connection::open_foreign(&self.endpoint).with_context(|| self.name)
+        let open = || Connection::open_foreign(&self.endpoint).with_context(|| self.name);
+        match (&self.process, open()) {
+            // vsftpd has been seen to break off one handshake of TLS among thousands, which is no measure of it.
+            (Process::Others(_), Err(error)) => {
+                eprintln!("{error:#}; and once more");
+                open()
+            }
+            (Process::Ours(..) | Process::Others(_), opened) => opened,
+        }
     }
 
     /// How it calls a path in its folder.
