@@ -6,6 +6,7 @@ use crate::disks::{Access, Drive, Machine};
 use crate::place::{self, Files, Place, TICK, content_of, files_of, touched, visible};
 use crate::scenario::{Edit, How, Who};
 use crate::server::SERVER;
+use raspbox_beneath::sim::Node;
 use raspbox_protocol::{Digest, RelPath};
 use raspbox_store::{By, Store};
 use std::collections::BTreeSet;
@@ -41,7 +42,8 @@ fn access(world: &World, station: Option<usize>) -> Option<(Machine, Access)> {
 fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
     let done = with(|world| {
         let (machine, access) = access(world, station)?;
-        let before = files_of(visible(access.tree()));
+        let tree = visible(access.tree());
+        let before = files_of(tree.clone());
         world.oracle.sees(who, &before);
         if let Edit::Write {
             how: How::KeepTime, ..
@@ -61,13 +63,15 @@ fn by_hand(who: Who, edit: &Edit, station: Option<usize>) {
         if who == Who::Drive
             && let Edit::Write {
                 path,
+                size,
                 how: How::KeepTime,
                 ..
             } = edit
             && world.drive().is_some_and(Drive::is_coarse)
+            && matches!(tree.get(path), Some(Node::File { content, .. }) if content.len() == *size)
             && let Some(digest) = after.get(path)
         {
-            // Without a ctime it looks like what rotted, and the good content takes its place.
+            // Of the same size and without a ctime it looks like what rotted, and the good content takes its place.
             world.oracle.destroyed(digest);
         }
         if let Some(number) = station {

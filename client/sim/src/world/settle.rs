@@ -7,11 +7,13 @@ use super::steps::{plug, unplug, wait};
 use super::with;
 use crate::alike::Side;
 use crate::disks;
+use crate::place::digest;
 use crate::scenario::{Look, Sync};
 use crate::server::{self, SERVER};
 use raspbox::engine::SyncError;
 use raspbox::report::Summary;
 use raspbox::scan::WRITEBACK_MAX;
+use raspbox_beneath::sim::Node;
 use raspbox_core::guard::Halt;
 use raspbox_protocol::damage::Place;
 use std::collections::BTreeSet;
@@ -75,10 +77,15 @@ pub(super) fn settle() -> Result<(), String> {
             .map(|(number, station)| station.disk.side(&format!("station {number}"), "folder"))
             .collect();
         // It looks as before where its times didn't come to the disk: that only `verify` finds.
-        for station in &world.stations {
-            let files = station.disk.files("folder", false).into_iter();
-            let torn = files.filter(|(_, digest)| world.oracle.is_torn(digest));
-            problems.extend(torn.map(|(path, _)| path));
+        for station in &stations {
+            let torn = station.tree.iter().filter(|(path, node)| {
+                digest(node).is_some_and(|digest| world.oracle.is_torn(&digest))
+                    && drive
+                        .tree
+                        .get(*path)
+                        .is_some_and(|there| look_alike(node, there))
+            });
+            problems.extend(torn.map(|(path, _)| path.clone()));
         }
         let verdict = (world.oracle).at_the_end(&everywhere, &drive, &stations, &problems);
         world.judge(verdict);
@@ -87,6 +94,15 @@ pub(super) fn settle() -> Result<(), String> {
             None => Ok(()),
         }
     })
+}
+
+/// Whether two files have the same size and time.
+fn look_alike(a: &Node, b: &Node) -> bool {
+    let look = |node: &Node| match node {
+        Node::File { content, mtime, .. } => Some((content.len(), *mtime)),
+        Node::Folder | Node::Symlink(_) => None,
+    };
+    look(a).is_some_and(|look_of_a| look(b) == Some(look_of_a))
 }
 
 /// Nothing happens for so long that hashes may be believed; then each sync is ended, and begins anew with what it
