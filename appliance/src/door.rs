@@ -186,7 +186,7 @@ fn whole<'a>(
     ports: Arc<Ports>,
 ) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
     Box::pin(async move {
-        // A task of its own: each look at libunftp's reaches 16 KiB further down, and a tick would be one.
+        // A task of its own: each look at libunftp's reaches 12 KiB further down, and a tick would be one.
         let mut guard = tokio::spawn(guard(Arc::clone(shared), Arc::clone(session)));
         tokio::select! {
             result = serve(shared, session, stream, ports) => {

@@ -386,8 +386,7 @@ impl Engine {
 
     /// Whether nothing changed on either side since a round found nothing to do.
     fn is_as_sealed(&self, workspace: &Workspace, info: &Info) -> Result<bool, SyncError> {
-        // A remote that knows no hashes has no journal to go by.
-        if !self.remote.knows_hashes() || self.cursor != Some(info.cursor) {
+        if !self.has_journal() || self.cursor != Some(info.cursor) {
             return Ok(false);
         }
         let Some(sealed) = self.state.seal()? else {
@@ -401,14 +400,23 @@ impl Engine {
     /// Nothing is to be done: remembers how that looks.
     fn seal(&mut self, workspace: &Workspace) -> Result<(), SyncError> {
         let scanned = self.scanned.expect("a lap begins with a scan");
-        let Some(cursor) = self.cursor else {
+        let Some(cursor) = self.cursor.filter(|_| self.has_journal()) else {
             return Ok(());
         };
         let about = self.about(workspace, cursor);
-        if let Some(seal) = seal::of_tree(self.local_tree(), about, scanned) {
+        let seal = seal::of_tree(self.local_tree(), about, scanned);
+        // A program that stays finds nothing to do again and again.
+        if let Some(seal) = seal
+            && self.state.seal()? != Some(seal)
+        {
             self.state.write(|w| w.set_seal(seal))?;
         }
         Ok(())
+    }
+
+    /// Whether the remote's cursor tells of all that changes there. One that knows no hashes has none to tell.
+    fn has_journal(&self) -> bool {
+        self.remote.knows_hashes()
     }
 
     fn about<'a>(&'a self, workspace: &'a Workspace, cursor: Cursor) -> seal::About<'a> {
@@ -503,8 +511,10 @@ impl Engine {
                 by_number.get_or_init(|| all);
             }
             let digest = by_number.get().and_then(|all| all.get(print));
-            let damaged = self.damaged.values().any(|damaged| damaged == print);
-            Ok(digest.map(|digest| Moved { digest, damaged }))
+            Ok(digest.map(|digest| Moved {
+                digest,
+                damaged: self.damaged.values().any(|damaged| damaged == print),
+            }))
         };
         let doubt = |path: &RelPath| match self.damaged.get(path) {
             Some(print) => Doubt::Damaged(*print),

@@ -7,10 +7,13 @@
 //! Where a file is read although it looks as it did when a hash was taken that may be believed, and
 //! has another hash now, then nobody wrote to it: it is damaged, and nothing is decided about it.
 
+mod by_number;
+
 use crate::chunks::{CONTENT_MIN_BYTES, Chunks, Cutter};
 use crate::disk;
 use crate::ignores::Rules;
 use crate::state::{Hashed, Print};
+pub use by_number::ByNumber;
 use raspbox_beneath::{Folder as OpenFolder, Kind, Stat, Top, absent, now};
 use raspbox_core::names::Disk;
 use raspbox_core::tree::{Folder, Node, Unknown};
@@ -75,56 +78,6 @@ pub struct Moved {
     pub digest: Digest,
     /// Whether it was found damaged.
     pub damaged: bool,
-}
-
-/// Files whose hashes may be believed, in the order of their numbers: there may be a million of them, and a map has
-/// room for twice as many.
-#[derive(Debug, Default)]
-pub struct ByNumber(Vec<(Print, Digest)>);
-
-impl ByNumber {
-    /// Those of a tree.
-    #[must_use]
-    pub fn of_tree(tree: &LocalTree) -> ByNumber {
-        let mut all = Vec::new();
-        add_settled(tree, &mut all);
-        ByNumber::in_order(all)
-    }
-
-    /// The hash of the file that looks just so.
-    #[must_use]
-    pub fn get(&self, print: &Print) -> Option<Digest> {
-        let first = (self.0).partition_point(|(known, _)| known.inode < print.inode);
-        let same_number =
-            (self.0[first..].iter()).take_while(|(known, _)| known.inode == print.inode);
-        let mut alike = same_number.filter(|(known, _)| known == print);
-        alike.next().map(|(_, digest)| *digest)
-    }
-
-    fn in_order(mut all: Vec<(Print, Digest)>) -> ByNumber {
-        all.sort_unstable_by_key(|(print, _)| print.inode);
-        ByNumber(all)
-    }
-}
-
-fn add_settled(tree: &LocalTree, all: &mut Vec<(Print, Digest)>) {
-    for node in tree.children.values() {
-        match node {
-            Node::File(file, seen) if seen.settled => all.push((seen.print, file.digest)),
-            Node::Folder(folder, _) => add_settled(folder, all),
-            Node::File(..) | Node::Symlink(..) | Node::Unknown(_) => {}
-        }
-    }
-}
-
-impl FromIterator<Hashed> for ByNumber {
-    /// Of settled ones.
-    fn from_iter<T: IntoIterator<Item = Hashed>>(settled: T) -> ByNumber {
-        let all = settled
-            .into_iter()
-            .map(|hashed| (hashed.print, hashed.digest));
-        ByNumber::in_order(all.collect())
-    }
 }
 
 /// Looks at a folder.
@@ -241,7 +194,8 @@ impl Scanner<'_> {
     }
 
     fn folder(&mut self, path: &RelPath, stat: &Stat) -> Option<Node<Seen>> {
-        match (self.open(path)).and_then(|folder| self.children(&folder, Some(path))) {
+        let open = self.top.folder(Some(path));
+        match open.and_then(|folder| self.children(&folder, Some(path))) {
             Ok(folder) => Some(Node::Folder(folder, unread(stat))),
             // It was one when it was listed; by now it may have another name, which was not.
             Err(error) if vanished(&error) => Some(Node::Unknown(Unknown::Busy)),
@@ -272,10 +226,6 @@ impl Scanner<'_> {
         }
     }
 
-    fn open(&self, path: &RelPath) -> io::Result<OpenFolder> {
-        self.top.folder(Some(path))
-    }
-
     fn as_file(&self, path: &RelPath, stat: &Stat, digest: Digest) -> File {
         let known = self.executable.map(|known| known(path));
         File {
@@ -283,6 +233,21 @@ impl Scanner<'_> {
             size: stat.size,
             mtime: stat.mtime,
             executable: known.unwrap_or(stat.executable),
+        }
+    }
+
+    /// What is known of a file that looks so.
+    fn known_as(
+        &mut self,
+        path: &RelPath,
+        print: &Print,
+        doubt: Doubt,
+    ) -> io::Result<Option<Hashed>> {
+        match (self.known)(path)? {
+            Some(known) if known.print == *print => Ok(Some(known)),
+            // Of a suspect nothing is believed.
+            _ if doubt == Doubt::No => self.moved_here(path, print),
+            _ => Ok(None),
         }
     }
 
@@ -318,14 +283,7 @@ impl Scanner<'_> {
     ) -> Option<Node<Seen>> {
         let print = Print::from(stat);
         let doubt = (self.doubt)(path);
-        let known = match (self.known)(path) {
-            Ok(Some(known)) if known.print == print => Ok(Some(known)),
-            // Of a suspect nothing is believed.
-            Ok(_) if doubt == Doubt::No => self.moved_here(path, &print),
-            Ok(_) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let known = match known {
+        let known = match self.known_as(path, &print, doubt) {
             Ok(known) => known,
             Err(error) => return Some(unreadable(&error)),
         };

@@ -182,11 +182,9 @@ impl<T> Building<T> {
         }
         let mut rest = &path[self.at.len()..];
         while let Some((folder, below)) = rest.split_once('/') {
-            let above = self.top();
-            let index = (above
-                .children
-                .binary_search_by(|(name, _)| (**name).cmp(folder)))
-            .ok()?;
+            let beside = &self.top().children;
+            let index = beside.binary_search_by(|(name, _)| (**name).cmp(folder));
+            let index = index.ok()?;
             self.open.push(Opened {
                 children: Vec::new(),
                 holds_unsynced: false,

@@ -108,15 +108,15 @@ impl Writer<'_> {
 
     /// Remembers a hash.
     pub fn set_hashed(&self, path: &RelPath, hashed: &Hashed) -> rusqlite::Result<()> {
-        let print = hashed.print;
+        let [size, mtime, ctime, inode] = columns(&hashed.print);
         self.tx
             .prepare_cached("INSERT OR REPLACE INTO print VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![
                 path.as_str(),
-                print.size.cast_signed(),
-                print.mtime,
-                print.ctime,
-                print.inode.cast_signed(),
+                size,
+                mtime,
+                ctime,
+                inode,
                 hashed.digest.as_bytes(),
                 hashed.settled
             ])?;
@@ -138,15 +138,10 @@ impl Writer<'_> {
 
     /// Remembers that a file that looks like this is damaged.
     pub fn set_damaged(&self, path: &RelPath, print: &Print) -> rusqlite::Result<()> {
+        let [size, mtime, ctime, inode] = columns(print);
         self.tx
             .prepare_cached("INSERT OR REPLACE INTO damaged VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![
-                path.as_str(),
-                print.size.cast_signed(),
-                print.mtime,
-                print.ctime,
-                print.inode.cast_signed(),
-            ])?;
+            .execute(params![path.as_str(), size, mtime, ctime, inode])?;
         Ok(())
     }
 
@@ -206,6 +201,17 @@ impl Writer<'_> {
             .execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])?;
         Ok(())
     }
+}
+
+/// What a file looked like, as the tables have it.
+fn columns(print: &Print) -> [i64; 4] {
+    let Print {
+        size,
+        mtime,
+        ctime,
+        inode,
+    } = *print;
+    [size.cast_signed(), mtime, ctime, inode.cast_signed()]
 }
 
 /// What comes before all paths below this one, and what comes behind them, as SQLite orders them.
