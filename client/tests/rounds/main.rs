@@ -45,6 +45,8 @@ struct Shelved {
     seq: u64,
     /// How often somebody looked at all of them.
     looks: u32,
+    /// Whether its cursor says nothing of what changes, as that of an ordinary FTP server.
+    silent: bool,
 }
 
 impl Shelf {
@@ -53,9 +55,10 @@ impl Shelf {
     }
 
     fn cursor(&self) -> Cursor {
+        let shelved = self.open();
         Cursor {
             epoch: Epoch([1; 16]),
-            seq: self.open().seq,
+            seq: if shelved.silent { 0 } else { shelved.seq },
         }
     }
 
@@ -269,7 +272,7 @@ impl Remote for Shelf {
     }
 
     fn knows_hashes(&self) -> bool {
-        true
+        !self.open().silent
     }
 
     fn displaced(&self) -> Displaced {

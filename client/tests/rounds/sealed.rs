@@ -130,6 +130,19 @@ fn each_change_there_is_seen() {
 }
 
 #[test]
+fn a_remote_whose_cursor_says_nothing_is_looked_at() {
+    let mut station = at_rest();
+    station.shelf.open().silent = true;
+    station.sync();
+    station.sync();
+    let (summary, looked) = round(&mut station);
+    assert_eq!((summary, looked), (Summary::default(), true));
+    station.shelf.open().put_file("new", EDIT);
+    round(&mut station);
+    assert_eq!(station.files(), station.shelf.contents());
+}
+
+#[test]
 fn other_patterns_are_other_trees() {
     let mut station = at_rest();
     let user = station.disk.user();
